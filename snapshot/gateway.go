@@ -1,0 +1,156 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package snapshot
+
+import (
+	"net/netip"
+
+	"postern.dev/postern/model"
+	"postern.dev/postern/snapshot/iam"
+	"postern.dev/postern/snapshot/operation"
+)
+
+// Gateway is the service that APIs are published on.
+type Gateway struct {
+	Name   string
+	ID     string
+	Region string
+	// Host is its own host name, <name>.<base>.
+	Host string
+	// Public is its address on the internet segment.
+	Public []netip.Addr
+	// PublicAccess tells whether the gateway component is open there.
+	PublicAccess bool
+	// PublicPorts are the published ports and what is behind each.
+	PublicPorts map[uint16]Component
+	// HTTP says what port 80 does: off, redirect or serve.
+	HTTP string
+	// Hosts finds what a host name means at this Gateway: names in lower case
+	// without port. A Domain's wildcard stands under "*.rest".
+	Hosts map[string]*Host
+	// APIs finds an API of this Gateway by its id.
+	APIs map[string]*API
+	// Paths holds the APIs that have a base path, for the Gateway's own name.
+	Paths     []PathMapping
+	Endpoints []*Endpoint
+}
+
+// Component is a part of a Gateway that listens.
+type Component string
+
+// The components.
+const (
+	ComponentGateway       Component = "gateway"
+	ComponentRedirect      Component = "redirect" // port 80: sends callers to https
+	ComponentManagement    Component = "management"
+	ComponentConfiguration Component = "configuration"
+	ComponentPortal        Component = "portal"
+	ComponentSCM           Component = "scm"
+)
+
+// HostKind says what a host name names.
+type HostKind uint8
+
+// The kinds of host names.
+const (
+	HostOwn        HostKind = iota + 1 // <gateway>.<base>
+	HostExecuteAPI                     // <api id>.execute-api.<region>.<base>
+	HostEndpoint                       // <endpoint id>-<8>.execute-api.<region>.vpce.<base>
+	HostAssociated                     // <api id>-<endpoint id>.execute-api.<region>.<base>
+	HostDomain                         // a Domain's name
+)
+
+// Host is what one host name means.
+type Host struct {
+	Kind     HostKind
+	Name     string
+	API      *API      // HostExecuteAPI, HostAssociated
+	Endpoint *Endpoint // HostEndpoint, HostAssociated
+	Domain   *Domain   // HostDomain
+}
+
+// PathMapping sends the paths below Path to a Stage. Path has no slash at
+// either end; empty matches everything.
+type PathMapping struct {
+	Path  string
+	API   *API
+	Stage *Stage // nil: the API has no such Stage
+	// StageName is the name that was asked for.
+	StageName string
+}
+
+// Domain is a host name of one's own.
+type Domain struct {
+	Name string // as in Metadata: may begin with "*."
+	ID   string
+	Type string
+	// Mappings are sorted by falling number of path segments.
+	Mappings  []PathMapping
+	Endpoints []*Endpoint
+	Policy    *iam.Policy
+	// Certificate and Key are PEM when they were given.
+	Certificate string
+	Key         model.Secret
+}
+
+// Connection is the state of an Endpoint.
+type Connection uint8
+
+// The states of an Endpoint.
+const (
+	Pending Connection = iota
+	Approved
+	Rejected
+)
+
+// Endpoint is a private address of a Gateway in a Network.
+type Endpoint struct {
+	Name string
+	ID   string
+	// Host is its host name.
+	Host       string
+	Gateway    *Gateway
+	Network    *Network
+	Interfaces []*Interface // one a Subnet
+	PrivateDNS bool
+	// Policy is nil for full access.
+	Policy     *iam.Policy
+	Connection Connection
+	HTTP2      bool
+}
+
+// API is a published API as it stands, with the Stages that serve it.
+type API struct {
+	Name    string
+	ID      string
+	Type    string // model.Edge, model.Regional, model.Private
+	Gateway *Gateway
+	// Host is its execute-api host name.
+	Host string
+	// Stages are by short name.
+	Stages map[string]*Stage
+	// Endpoints are those the API lists; that grants nothing but a name.
+	Endpoints []*Endpoint
+}
+
+// Stage serves one Deployment of an API under a name.
+type Stage struct {
+	Name string // short
+	API  *API
+	// Deployment is nil if there is none.
+	Deployment *Deployment
+	Variables  map[string]string
+	// Stale lists the fields, such as spec.policy, in which the API as saved
+	// differs from what the Stage serves.
+	Stale []string
+}
+
+// Deployment is an immutable compiled copy of an API.
+type Deployment struct {
+	Number int
+	// Policy is nil if the API had none.
+	Policy                    *iam.Policy
+	DisableExecuteAPIEndpoint bool
+	Operations                *operation.Table
+}

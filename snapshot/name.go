@@ -1,0 +1,58 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package snapshot
+
+import (
+	"net/netip"
+
+	"postern.dev/postern/model"
+)
+
+// View is the set of zones that one kind of asker sees. A name is answered by
+// the zone with the longest matching suffix.
+type View struct {
+	// Zones are keyed by their domain: lower case, without the final dot.
+	Zones map[string]*Zone
+}
+
+// Zone answers the names at and below one domain.
+type Zone struct {
+	Domain string
+	// Owner is the resource that brought the zone: a Zone, an Endpoint (its
+	// private DNS), a Gateway, a Domain; zero for the public base zone.
+	Owner model.Ref
+	// Private zones never fall through to the public one.
+	Private bool
+	// Names holds the record sets by full name, lower case, without the
+	// final dot. A first label "*" is a wildcard for any names below that do
+	// not exist.
+	Names map[string][]RecordSet
+}
+
+// RecordType is a DNS record type by its usual name.
+type RecordType string
+
+// The record types that zones hold.
+const (
+	TypeA     RecordType = "A"
+	TypeAAAA  RecordType = "AAAA"
+	TypeCNAME RecordType = "CNAME"
+	TypeTXT   RecordType = "TXT"
+	TypeSRV   RecordType = "SRV"
+	TypeMX    RecordType = "MX"
+	TypePTR   RecordType = "PTR"
+	TypeNS    RecordType = "NS"
+	TypeSOA   RecordType = "SOA"
+)
+
+// RecordSet is the records of one name and type.
+type RecordSet struct {
+	Type   RecordType
+	TTL    uint32
+	Addrs  []netip.Addr // A, AAAA
+	Target string       // CNAME: lower case, without the final dot
+	Values []string     // other types, in presentation form
+	// Owner is the resource that the record leads to or stems from.
+	Owner model.Ref
+}

@@ -1,0 +1,71 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package snapshot
+
+import (
+	"net/netip"
+
+	"postern.dev/postern/model"
+)
+
+// Snapshot is one immutable compiled configuration.
+type Snapshot struct {
+	// Revision is the store revision it was compiled from; 0 when it was
+	// compiled from manifests alone.
+	Revision int64
+	// Base is the base domain, such as postern.internal.
+	Base string
+
+	Networks  map[string]*Network   // by name
+	Gateways  map[string]*Gateway   // by name
+	Endpoints map[string]*Endpoint  // by name
+	Hosts     map[string]*Interface // by the Host's name
+	Links     map[string]*Link      // by name
+	APIs      map[string]*API       // by name
+
+	Internet Internet
+	// Public is the view of the internet, of links and of peers.
+	Public *View
+}
+
+// Internet is the segment on which Gateways have public addresses and Networks
+// their address for NAT. It also stands for everything beyond.
+type Internet struct {
+	// Prefixes are the segment's own, 198.18.0.0/15 unless configured.
+	Prefixes []netip.Prefix
+	// Gateways finds the Gateway that owns a public address.
+	Gateways map[netip.Addr]*Gateway
+	// NAT finds the Network whose hosts appear under an address.
+	NAT map[netip.Addr]*Network
+	// Egress lists what may be dialled beyond the segment although it is
+	// loopback, private, link-local or an address of the server itself.
+	Egress []netip.Prefix
+}
+
+// Origin says where a connection came from. The network engine vouches for it:
+// nothing above the network trusts an address that does not stand in an Origin.
+type Origin struct {
+	// Network is the Network the caller's interface is in; empty for links,
+	// and for callers on the internet.
+	Network string
+	// Endpoint is the Endpoint through which the connection came, if any.
+	Endpoint string
+	// Host, Link, Gateway and SelfHosted name the caller, if it is one.
+	Host, Link, Gateway, SelfHosted string
+	// Source is the caller's address as it reached the listener: behind NAT
+	// this is the Network's public address.
+	Source netip.AddrPort
+	// Local is the address that was called.
+	Local netip.AddrPort
+}
+
+// Rule points at the line of a manifest that decided.
+type Rule struct {
+	Resource model.Ref
+	Path     string // such as spec.rules[0]
+	Name     string // the rule's own name, if it has one
+}
+
+// IsZero reports whether the rule points at nothing.
+func (r Rule) IsZero() bool { return r == Rule{} }
