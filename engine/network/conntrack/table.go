@@ -1,0 +1,248 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package conntrack remembers the flows that were let through, so that the
+// packets of a flow are judged once: a packet that belongs to a known flow is
+// forwarded as its first one was, in both directions, whatever has become of
+// the rules since.
+package conntrack
+
+import (
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"postern.dev/postern/engine/network/packet"
+)
+
+// How long a flow is kept without a packet.
+const (
+	// tcpIdle is for established connections; the clouds keep them
+	// for 350 s to 910 s.
+	tcpIdle = 350 * time.Second
+	// tcpOpening is for a handshake that is not answered.
+	tcpOpening = 60 * time.Second
+	// tcpClosing is for a connection that both sides closed, or one reset.
+	tcpClosing = 10 * time.Second
+	udpIdle    = 120 * time.Second
+	icmpIdle   = 30 * time.Second
+)
+
+// shards spreads the lock of a table; a power of two.
+const shards = 32
+
+// Flow is what both directions of one flow share.
+type Flow struct {
+	// Value is the owner's: what was decided about the flow.
+	Value any
+
+	last  atomic.Int64 // nanoseconds on the table's clock
+	state atomic.Uint32
+	proto packet.Proto
+}
+
+// The bits of a Flow's TCP state.
+const (
+	seenReply uint32 = 1 << iota
+	finForward
+	finReverse
+	seenReset
+)
+
+// Entry is one direction of a flow as one table sees it.
+type Entry[A any] struct {
+	Flow *Flow
+	// Reply marks the direction against the one in which the flow was opened.
+	Reply bool
+	// Action is what to do with a packet of this direction.
+	Action A
+}
+
+// Table finds the entry of a packet. Its methods may be called concurrently.
+type Table[A any] struct {
+	seed  maphash.Seed
+	now   func() time.Time
+	start time.Time
+	limit int
+	size  atomic.Int64
+	full  atomic.Uint64
+	shard [shards]struct {
+		sync.RWMutex
+		m map[packet.Tuple]*Entry[A]
+	}
+}
+
+// New returns a table of at most limit entries that reads the time from now.
+func New[A any](limit int, now func() time.Time) *Table[A] {
+	t := &Table[A]{seed: maphash.MakeSeed(), now: now, start: now(), limit: limit}
+	for i := range t.shard {
+		t.shard[i].m = map[packet.Tuple]*Entry[A]{}
+	}
+	return t
+}
+
+// NewFlow returns a flow that a packet has just opened.
+func (t *Table[A]) NewFlow(proto packet.Proto, value any) *Flow {
+	f := &Flow{Value: value, proto: proto}
+	f.last.Store(t.clock())
+	return f
+}
+
+func (t *Table[A]) clock() int64 { return int64(t.now().Sub(t.start)) }
+
+func (t *Table[A]) index(k packet.Tuple) uint64 {
+	return maphash.Comparable(t.seed, k) & (shards - 1)
+}
+
+// Add puts an entry for k. It returns false, and adds nothing, when the table
+// is full even after what expired was swept out, or another flow holds k.
+func (t *Table[A]) Add(k packet.Tuple, e *Entry[A]) bool {
+	if t.size.Load() >= int64(t.limit) && t.Sweep() == 0 {
+		t.full.Add(1)
+		return false
+	}
+	s := &t.shard[t.index(k)]
+	s.Lock()
+	defer s.Unlock()
+	if old, ok := s.m[k]; ok {
+		if old.Flow != e.Flow && !t.expired(old.Flow) {
+			return false
+		}
+		t.size.Add(-1)
+	}
+	s.m[k] = e
+	t.size.Add(1)
+	return true
+}
+
+// Get finds the entry for a packet and notes that the flow lives. An expired
+// flow is not found.
+func (t *Table[A]) Get(i *packet.Info) (*Entry[A], bool) {
+	s := &t.shard[t.index(i.Tuple)]
+	s.RLock()
+	e, ok := s.m[i.Tuple]
+	s.RUnlock()
+	if !ok {
+		return nil, false
+	}
+	if t.expired(e.Flow) || reopens(e, i) {
+		return nil, false
+	}
+	e.Flow.touch(i, e.Reply, t.clock())
+	return e, true
+}
+
+// Peek finds the entry of a tuple without noting a packet.
+func (t *Table[A]) Peek(k packet.Tuple) (*Entry[A], bool) {
+	s := &t.shard[t.index(k)]
+	s.RLock()
+	e, ok := s.m[k]
+	s.RUnlock()
+	if !ok || t.expired(e.Flow) {
+		return nil, false
+	}
+	return e, true
+}
+
+// reopens tells whether a packet starts a new connection with the ports of one
+// that is closing: that one is judged anew.
+func reopens[A any](e *Entry[A], i *packet.Info) bool {
+	if i.Proto != packet.TCP || e.Reply || i.TCPFlags&(packet.SYN|packet.ACK) != packet.SYN {
+		return false
+	}
+	return e.Flow.closing()
+}
+
+// Sweep removes what has expired and returns how many entries that were.
+func (t *Table[A]) Sweep() int {
+	n := 0
+	for i := range t.shard {
+		s := &t.shard[i]
+		s.Lock()
+		for k, e := range s.m {
+			if t.expired(e.Flow) {
+				delete(s.m, k)
+				n++
+			}
+		}
+		s.Unlock()
+	}
+	t.size.Add(int64(-n))
+	return n
+}
+
+// Remove forgets every entry for which gone is true: its interface is no more.
+func (t *Table[A]) Remove(gone func(packet.Tuple, *Entry[A]) bool) {
+	for i := range t.shard {
+		s := &t.shard[i]
+		s.Lock()
+		for k, e := range s.m {
+			if gone(k, e) {
+				delete(s.m, k)
+				t.size.Add(-1)
+			}
+		}
+		s.Unlock()
+	}
+}
+
+// Len is the number of entries.
+func (t *Table[A]) Len() int { return int(t.size.Load()) }
+
+// Refused counts the flows that found the table full.
+func (t *Table[A]) Refused() uint64 { return t.full.Load() }
+
+func (t *Table[A]) expired(f *Flow) bool {
+	return t.clock()-f.last.Load() > int64(f.idle())
+}
+
+func (f *Flow) closing() bool {
+	s := f.state.Load()
+	return s&seenReset != 0 || s&(finForward|finReverse) == finForward|finReverse
+}
+
+// idle is how long the flow is kept without a packet.
+func (f *Flow) idle() time.Duration {
+	switch f.proto {
+	case packet.TCP:
+		switch {
+		case f.closing():
+			return tcpClosing
+		case f.state.Load()&seenReply == 0:
+			return tcpOpening
+		}
+		return tcpIdle
+	case packet.UDP:
+		return udpIdle
+	default:
+		return icmpIdle
+	}
+}
+
+// touch notes a packet of the flow.
+func (f *Flow) touch(i *packet.Info, reply bool, now int64) {
+	// A coarse clock is enough, and a store that changes nothing would still
+	// take the cache line from the other direction.
+	if now-f.last.Load() > int64(time.Second) {
+		f.last.Store(now)
+	}
+	var bits uint32
+	if reply {
+		bits = seenReply
+	}
+	if i.Proto == packet.TCP && i.TCPFlags&(packet.FIN|packet.RST) != 0 {
+		f.last.Store(now)
+		switch {
+		case i.TCPFlags&packet.RST != 0:
+			bits |= seenReset
+		case reply:
+			bits |= finReverse
+		default:
+			bits |= finForward
+		}
+	}
+	if bits != 0 && f.state.Load()&bits != bits {
+		f.state.Or(bits)
+	}
+}
