@@ -1,0 +1,61 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package request
+
+import (
+	"time"
+
+	"postern.dev/postern/snapshot"
+)
+
+// Account is the account in every ARN.
+const Account = "000000000000"
+
+// Arrival is one HTTP request as it reached a Gateway, and all that is known of
+// where it came from.
+type Arrival struct {
+	Gateway *snapshot.Gateway
+	// Endpoint is the one it came through; nil on the public address.
+	Endpoint *snapshot.Endpoint
+	Origin   *snapshot.Origin
+
+	// TLS tells whether the connection is TLS; SNI is the name its handshake
+	// asked for.
+	TLS bool
+	SNI string
+	// Verify says that the caller still has to be content with the certificate.
+	// A question sets it; for a request that was received the caller has been.
+	Verify bool
+
+	// Host is the Host field, with or without a port.
+	Host string
+	// APIID is the field x-apigw-api-id, if HasAPIID.
+	APIID    string
+	HasAPIID bool
+	// Key is the field x-api-key, if HasKey.
+	Key    string
+	HasKey bool
+	Method string
+	// Override is the field X-HTTP-Method-Override; a method there counts
+	// instead of Method.
+	Override string
+	// Path and Query are as received, the path percent-encoded.
+	Path, Query        string
+	UserAgent, Referer string
+	Now                time.Time
+}
+
+// effective returns the method that counts. An override that could not be sent
+// on as a method is none.
+func (a *Arrival) effective() string {
+	if n := len(a.Override); n == 0 || n > 16 {
+		return a.Method
+	}
+	for i := range len(a.Override) {
+		if c := a.Override[i]; c < 'A' || c > 'Z' {
+			return a.Method
+		}
+	}
+	return a.Override
+}

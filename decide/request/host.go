@@ -1,0 +1,166 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package request
+
+import (
+	"postern.dev/postern/model"
+	"postern.dev/postern/snapshot"
+)
+
+// host finds the API that the request names, by the id in its header, its host
+// name, or its host name and path.
+func (j *judge) host() bool {
+	v, a := &j.v, j.a
+	v.Host = Find(j.g, a.Host)
+	if j.e != nil && a.HasAPIID {
+		api := j.g.APIs[a.APIID]
+		if api == nil {
+			return j.unknownID(a.APIID)
+		}
+		return j.named(api)
+	}
+	h := v.Host
+	if h == nil {
+		return j.unknownHost()
+	}
+	switch h.Kind {
+	case snapshot.HostOwn:
+		return j.own()
+	case snapshot.HostExecuteAPI:
+		return j.named(h.API)
+	case snapshot.HostDomain:
+		return j.domain(h.Domain)
+	case snapshot.HostEndpoint:
+		if h.Endpoint == j.e && j.e != nil {
+			return j.forbid(CodeAPIIDMissing, model.KindEndpoint, j.e.Name, "")
+		}
+	case snapshot.HostAssociated:
+		if h.Endpoint == j.e && j.e != nil {
+			return j.named(h.API)
+		}
+	}
+	kind, name := j.component()
+	note := NoteHostElsewhere
+	if j.e != nil {
+		note = NoteOtherEndpoint
+	}
+	return j.forbid(CodeHostUnknown, kind, name, note)
+}
+
+// named goes on with an API that was named by id.
+func (j *judge) named(api *snapshot.API) bool {
+	v := &j.v
+	v.API, j.direct = api, true
+	switch {
+	case j.e != nil && api.Type != model.Private:
+		if !j.notPrivate(api) {
+			return false
+		}
+	case j.e == nil && api.Type == model.Private:
+		if !j.forbid(CodeHostUnknown, model.KindAPI, api.Name, NotePrivateHost) {
+			return false
+		}
+	}
+	if j.disabled(api) {
+		j.v.stop(CodeHostUnknown, model.KindAPI, api.Name, NoteDisabled).Field = "spec.disableExecuteApiEndpoint"
+		return j.refuse(forbidden)
+	}
+	return j.found(api)
+}
+
+func (j *judge) found(api *snapshot.API) bool {
+	if !j.v.stopped() {
+		j.v.pass(CodeAPIFound, model.KindAPI, api.Name)
+	}
+	return true
+}
+
+func (j *judge) notPrivate(api *snapshot.API) bool {
+	j.v.stop(CodeAPINotPrivate, model.KindAPI, api.Name, "").Field = "spec.type"
+	return j.refuse(forbidden)
+}
+
+// disabled looks whether what the Stage serves is closed under the API's own
+// names: like everything else about an API, that takes a Deployment.
+func (j *judge) disabled(api *snapshot.API) bool {
+	name, _ := first(j.path)
+	stage := api.Stages[name]
+	return stage != nil && stage.Deployment != nil && stage.Deployment.DisableExecuteAPIEndpoint
+}
+
+// own goes on under the Gateway's own host name, where the path names the API.
+func (j *judge) own() bool {
+	m, base, rest := mapping(j.g.Paths, j.path)
+	if m == nil {
+		return j.forbid(CodeAPIIDUnknown, model.KindGateway, j.g.Name, NoteNoPath)
+	}
+	if j.e == nil && m.API.Type == model.Private {
+		return j.forbid(CodeAPIIDUnknown, model.KindAPI, m.API.Name, NotePrivateHost)
+	}
+	return j.through(m, base, rest)
+}
+
+func (j *judge) domain(d *snapshot.Domain) bool {
+	j.v.Domain = d
+	if note := domainNote(d, j.e); note != "" {
+		s := j.v.stop(CodeHostUnknown, model.KindDomain, d.Name, note)
+		s.Field = "spec.type"
+		if note == NoteNotAssociated {
+			s.Field = "spec.endpoints"
+		}
+		if !j.refuse(forbidden) {
+			return false
+		}
+	}
+	m, base, rest := mapping(d.Mappings, j.path)
+	if m == nil {
+		return j.forbid(CodeAPIIDUnknown, model.KindDomain, d.Name, NoteNoMapping)
+	}
+	if j.e == nil && m.API.Type == model.Private {
+		return j.forbid(CodeAPIIDUnknown, model.KindAPI, m.API.Name, NotePrivateHost)
+	}
+	return j.through(m, base, rest)
+}
+
+// through goes on with the API that a mapping names.
+func (j *judge) through(m *snapshot.PathMapping, base, rest string) bool {
+	j.mapped = m
+	j.v.API, j.v.Base, j.v.Path = m.API, base, rest
+	if rest == "" {
+		j.v.Path = "/"
+	}
+	if j.v.Domain != nil && j.e != nil && m.API.Type != model.Private {
+		if !j.notPrivate(m.API) {
+			return false
+		}
+	}
+	return j.found(m.API)
+}
+
+// unknownID stops a request that names an API that this Gateway does not have.
+// The search through other Gateways is only for the reason: a public API is
+// one that no Endpoint serves, whoever's it is.
+func (j *judge) unknownID(id string) bool {
+	kind, name := j.component()
+	for _, g := range j.s.Gateways {
+		api := g.APIs[id]
+		switch {
+		case g == j.g || api == nil:
+			continue
+		case j.e != nil && api.Type != model.Private:
+			j.v.stop(CodeAPINotPrivate, model.KindAPI, api.Name, NoteOtherGateway).Field = "spec.type"
+			return j.refuse(forbidden)
+		}
+		return j.forbid(CodeAPIIDUnknown, model.KindAPI, api.Name, NoteOtherGateway)
+	}
+	return j.forbid(CodeAPIIDUnknown, kind, name, "")
+}
+
+func (j *judge) unknownHost() bool {
+	if label, vpce, ok := executeAPI(plain(j.a.Host), j.g.Region, j.s.Base); ok && !vpce {
+		return j.unknownID(label)
+	}
+	kind, name := j.component()
+	return j.forbid(CodeHostUnknown, kind, name, NoteHostElsewhere)
+}

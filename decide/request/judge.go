@@ -1,0 +1,242 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package request decides what becomes of an HTTP request that has reached a
+// Gateway: which API, Stage and operation it is for, and whether the policies
+// of the Endpoint, the API and the Domain let it through. The gateway acts on
+// the Verdict and explain tells it; neither has rules of its own.
+package request
+
+import (
+	"postern.dev/postern/decide/operation"
+	"postern.dev/postern/model"
+	"postern.dev/postern/snapshot"
+)
+
+// Judge decides a over s. It stops at the first step that stops the request,
+// unless every is set: then it goes on behind a stop wherever there is
+// something left to judge, so that the steps hold every stop. The stop that
+// decides is the first one either way. An allowed request costs no allocation.
+func Judge(s *snapshot.Snapshot, a *Arrival, every bool) Verdict {
+	j := judge{s: s, a: a, g: a.Gateway, e: a.Endpoint, every: every}
+	j.v.Method = a.effective()
+	j.path = Canonical(a.Path)
+	j.run()
+	return j.v
+}
+
+// judge is one judgement under way.
+type judge struct {
+	v     Verdict
+	s     *snapshot.Snapshot
+	a     *Arrival
+	g     *snapshot.Gateway
+	e     *snapshot.Endpoint
+	every bool
+	// path is the canonical path, stage the name that it or a mapping gives.
+	path, stage string
+	// direct marks a request to a name of the API's own, not to a Domain or
+	// the Gateway's name.
+	direct bool
+	// mapped is the mapping that led to the API, unless direct.
+	mapped *snapshot.PathMapping
+}
+
+// refuse notes the answer of the first stop and tells whether to go on.
+func (j *judge) refuse(r Response) bool {
+	if j.v.Response.Status == 0 && j.v.Symptom == Answered {
+		j.v.Response = r
+	}
+	return j.every
+}
+
+// forbid stops with the answer that gives nothing away.
+func (j *judge) forbid(code string, kind model.Kind, name, note string) bool {
+	j.v.stop(code, kind, name, note)
+	return j.refuse(forbidden)
+}
+
+func (j *judge) run() {
+	if !j.handshake() || !j.access() {
+		return
+	}
+	if j.v.Redirect = !j.a.TLS && j.e == nil && j.g.HTTP == "redirect"; j.v.Redirect && !j.v.stopped() {
+		j.v.Allowed = true
+		j.v.Response = redirect(j.location())
+		return
+	}
+	if !j.host() || j.v.API == nil {
+		return
+	}
+	if !j.findStage() {
+		return
+	}
+	if !j.endpointPolicy() || !j.method() || !j.resourcePolicy() || !j.domainPolicy() || !j.key() {
+		return
+	}
+	j.v.Allowed = !j.v.stopped()
+}
+
+// handshake judges whether the caller is content with the certificate.
+func (j *judge) handshake() bool {
+	if !j.a.TLS {
+		return true
+	}
+	h := Find(j.g, j.a.SNI)
+	if covered(j.s, j.g, j.e, j.a.SNI, h) {
+		kind, name := j.component()
+		if h != nil && h.Domain != nil {
+			kind, name = model.KindDomain, h.Domain.Name
+		}
+		j.v.pass(CodeTLS, kind, name)
+		return true
+	}
+	note := NoteDefaultIdentity
+	if j.a.SNI == "" {
+		note = NoteNoServerName
+	}
+	kind, name := j.component()
+	if !j.a.Verify {
+		s := j.v.pass(CodeUnknownName, kind, name)
+		s.Outcome, s.Note = Skip, note
+		return true
+	}
+	j.v.stop(CodeUnknownName, kind, name, note)
+	j.v.Symptom = Handshake
+	return j.every
+}
+
+// component is what the request reached: the Endpoint or the Gateway.
+func (j *judge) component() (model.Kind, string) {
+	if j.e != nil {
+		return model.KindEndpoint, j.e.Name
+	}
+	return model.KindGateway, j.g.Name
+}
+
+// access judges whether the Gateway is open on its public address.
+func (j *judge) access() bool {
+	if j.e != nil || j.g.PublicAccess {
+		return true
+	}
+	j.v.stop(CodePublicAccessOff, model.KindGateway, j.g.Name, "").Field = "spec.publicAccess"
+	return j.refuse(publicAccessOff(j.g.Name, j.a.Origin.Source.Addr()))
+}
+
+func (j *judge) location() string {
+	l := "https://" + plain(j.a.Host) + j.a.Path
+	if j.a.Query != "" {
+		l += "?" + j.a.Query
+	}
+	return l
+}
+
+// findStage finds the Stage and its Deployment.
+func (j *judge) findStage() bool {
+	v := &j.v
+	api := v.API
+	if j.mapped != nil {
+		v.Stage, j.stage = j.mapped.Stage, j.mapped.StageName
+		if v.Stage == nil {
+			kind, name, field := model.KindAPI, api.Name, "spec.stage"
+			if v.Domain != nil {
+				kind, name, field = model.KindDomain, v.Domain.Name, "spec.mappings"
+			}
+			j.v.stop(CodeStageMissing, kind, name, "").Field = field
+			return j.refuse(forbidden) && j.assume()
+		}
+	} else {
+		var rest string
+		j.stage, rest = first(j.path)
+		v.Stage = api.Stages[j.stage]
+		if v.Stage == nil {
+			note := ""
+			if j.stage == "" {
+				note = NoteNoStageInPath
+			}
+			return j.forbid(CodeStageMissing, model.KindAPI, api.Name, note) && j.assume()
+		}
+		v.Base, v.Path = j.path[:1+len(j.stage)], rest
+	}
+	v.Path = trim(v.Path)
+	return j.deployed()
+}
+
+// deployed judges the Stage that was found.
+func (j *judge) deployed() bool {
+	v := &j.v
+	v.Deployment = v.Stage.Deployment
+	if v.Deployment == nil {
+		s := v.stop(CodeStageNotDeployed, model.KindStage, "", "")
+		s.Component.Name = v.API.Name + "." + v.Stage.Name
+		s.Field = "spec.deployment"
+		return j.refuse(forbidden)
+	}
+	v.pass(CodeStageFound, model.KindAPI, v.API.Name)
+	if len(v.Stage.Stale) > 0 && j.every {
+		s := v.pass(CodeStageStale, model.KindStage, v.API.Name+"."+v.Stage.Name)
+		s.Outcome, s.Field = Finding, v.Stage.Stale[0]
+	}
+	return true
+}
+
+// assume goes on behind a missing Stage if there is only one that can have been
+// meant: with the whole path, or, where an operation fits that better, with
+// what follows its first segment.
+func (j *judge) assume() bool {
+	v := &j.v
+	if len(v.API.Stages) != 1 {
+		return false
+	}
+	for _, only := range v.API.Stages {
+		v.Stage, j.stage = only, only.Name
+	}
+	v.Deployment = v.Stage.Deployment
+	if v.Deployment == nil {
+		return false
+	}
+	if j.mapped == nil {
+		v.Path = trim(j.path)
+		_, rest := first(j.path)
+		whole := operation.Match(v.Deployment.Operations, v.Method, v.Path)
+		behind := operation.Match(v.Deployment.Operations, v.Method, trim(rest))
+		if whole.Operation == nil && behind.Operation != nil {
+			v.Path = trim(rest)
+		}
+	}
+	return true
+}
+
+// method finds the operation.
+func (j *judge) method() bool {
+	v := &j.v
+	if v.Deployment == nil {
+		return true
+	}
+	v.Route = operation.Match(v.Deployment.Operations, v.Method, v.Path)
+	if v.Route.Operation != nil {
+		v.pass(CodeMethodFound, model.KindAPI, v.API.Name).Field = "spec.openapi"
+		return true
+	}
+	note := ""
+	if v.Route.Place {
+		note = NoteMethodOnly
+	}
+	v.stop(CodeMethodUnknown, model.KindAPI, v.API.Name, note).Field = "spec.openapi"
+	return j.refuse(missingToken)
+}
+
+// key judges the API key. No key has been issued by this build, so that an
+// operation that needs one is closed.
+func (j *judge) key() bool {
+	op := j.v.Route.Operation
+	if op == nil || !op.KeyRequired {
+		return true
+	}
+	code := CodeKeyMissing
+	if j.a.HasKey {
+		code = CodeKeyUnknown
+	}
+	j.v.stop(code, model.KindAPI, j.v.API.Name, "")
+	return j.refuse(invalidKey)
+}
