@@ -1,0 +1,217 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package wire holds what the management API and its clients say to each
+// other, as JSON. It decides nothing, so that both sides share it.
+package wire
+
+import (
+	"encoding/json"
+	"time"
+
+	"postern.dev/postern/explain/answer"
+	"postern.dev/postern/model"
+)
+
+// Resource is a resource as the API shows it: what is declared, and the
+// server's status with the conditions of the snapshot being served.
+type Resource struct {
+	APIVersion string          `json:"apiVersion"`
+	Kind       model.Kind      `json:"kind"`
+	Metadata   model.Metadata  `json:"metadata"`
+	Spec       json.RawMessage `json:"spec"`
+	Status     model.Status    `json:"status,omitzero"`
+	// Revision is the store revision of the last change, the ETag of a single
+	// resource.
+	Revision int64 `json:"revision,omitempty"`
+}
+
+// Ref names the resource.
+func (r Resource) Ref() model.Ref { return model.Ref{Kind: r.Kind, Name: r.Metadata.Name} }
+
+// List is one page of resources of a kind.
+type List struct {
+	Revision int64      `json:"revision"`
+	Items    []Resource `json:"items"`
+	// Continue is the value of the query parameter continue that gets the next
+	// page; empty on the last.
+	Continue string `json:"continue,omitempty"`
+}
+
+// Manifests are resources as written, each an object with apiVersion, kind,
+// metadata and spec.
+type Manifests struct {
+	Resources []json.RawMessage `json:"resources"`
+}
+
+// Deletion names resources to delete together.
+type Deletion struct {
+	Resources []model.Ref `json:"resources"`
+	// Absent, when set, takes a resource that does not exist as deleted.
+	Absent bool `json:"absent,omitempty"`
+}
+
+// Action is what a change did, or would do, to a resource.
+type Action string
+
+// The actions.
+const (
+	Created    Action = "created"
+	Configured Action = "configured"
+	Unchanged  Action = "unchanged"
+	Deleted    Action = "deleted"
+)
+
+// Outcome is what became of one resource.
+type Outcome struct {
+	Ref    model.Ref `json:"ref"`
+	Action Action    `json:"action"`
+	ID     string    `json:"id,omitempty"`
+	// NotReady is the condition that keeps the resource from being served.
+	NotReady *model.Condition `json:"notReady,omitempty"`
+}
+
+// Applied answers a change. Unless DryRun is set it is stored, and the snapshot
+// that holds it is being served.
+type Applied struct {
+	Revision int64     `json:"revision"`
+	DryRun   bool      `json:"dryRun,omitempty"`
+	Results  []Outcome `json:"results"`
+	Warnings []string  `json:"warnings,omitempty"`
+}
+
+// Plan answers what a change would do.
+type Plan struct {
+	Revision int64    `json:"revision"`
+	Changes  []Change `json:"changes"`
+	// Gains and Losses are the callers that the change would newly let in, and
+	// those it would shut out.
+	Gains    []answer.Opening `json:"gains"`
+	Losses   []answer.Opening `json:"losses"`
+	Warnings []string         `json:"warnings,omitempty"`
+}
+
+// Change is what a plan would do to one resource.
+type Change struct {
+	Ref    model.Ref `json:"ref"`
+	Action Action    `json:"action"`
+	Fields []Field   `json:"fields,omitempty"`
+}
+
+// Field is one difference. Before is absent for what is added, After for what
+// is removed.
+type Field struct {
+	Path   string          `json:"path"`
+	Before json.RawMessage `json:"before,omitempty"`
+	After  json.RawMessage `json:"after,omitempty"`
+}
+
+// Deploy asks for a new Deployment. Without Stage it is the API's own, or its
+// only one.
+type Deploy struct {
+	Stage string `json:"stage,omitempty"`
+}
+
+// Deployed answers it.
+type Deployed struct {
+	Revision   int64  `json:"revision"`
+	API        string `json:"api"`
+	Deployment int    `json:"deployment"`
+	// Stage is empty if the API has no Stage and none was named.
+	Stage string `json:"stage,omitempty"`
+	// StageCreated tells that the Stage did not exist before.
+	StageCreated bool `json:"stageCreated,omitempty"`
+}
+
+// Join registers a Host's or Link's WireGuard key. Without one the server makes
+// a pair.
+type Join struct {
+	PublicKey string `json:"publicKey,omitempty"`
+}
+
+// Joined is what a member of a Network needs to reach its hub.
+type Joined struct {
+	Name    string `json:"name"`
+	Network string `json:"network"`
+	// Addresses are the member's own, with their prefix lengths; a Link has
+	// none of its own.
+	Addresses []string `json:"addresses"`
+	PublicKey string   `json:"publicKey"`
+	// PrivateKey is set only if the server made the pair. It is shown this once
+	// and kept nowhere.
+	PrivateKey string `json:"privateKey,omitempty"`
+	// Hub is the peer.
+	Hub        Hub      `json:"hub"`
+	DNS        []string `json:"dns"`
+	AllowedIPs []string `json:"allowedIPs"`
+	MTU        int      `json:"mtu"`
+}
+
+// Hub is the WireGuard side of a Network.
+type Hub struct {
+	PublicKey string `json:"publicKey"`
+	Endpoint  string `json:"endpoint"` // host:port, UDP
+}
+
+// NewToken asks for a token.
+type NewToken struct {
+	Role string `json:"role"`
+	// Subject binds a host token to host/NAME or link/NAME and a selfhosted
+	// token to selfhosted/NAME.
+	Subject string `json:"subject,omitempty"`
+	Comment string `json:"comment,omitempty"`
+	// Lifetime is a duration such as 720h; empty for a token that stays valid.
+	Lifetime string `json:"lifetime,omitempty"`
+}
+
+// Token is what is kept of a token.
+type Token struct {
+	ID      string    `json:"id"`
+	Role    string    `json:"role"`
+	Subject string    `json:"subject,omitempty"`
+	Comment string    `json:"comment,omitempty"`
+	Created time.Time `json:"created"`
+	Expires time.Time `json:"expires,omitzero"`
+}
+
+// CreatedToken is the only answer that shows a token.
+type CreatedToken struct {
+	Token
+	Value string `json:"value"`
+}
+
+// Tokens lists tokens.
+type Tokens struct {
+	Items []Token `json:"items"`
+}
+
+// Verification answers verify.
+type Verification struct {
+	Revision int64        `json:"revision"`
+	Holds    bool         `json:"holds"`
+	Results  []TestResult `json:"results"`
+}
+
+// TestResult is one ReachabilityTest's outcome.
+type TestResult struct {
+	Ref      model.Ref `json:"ref"`
+	Holds    bool      `json:"holds"`
+	Expected string    `json:"expected"`
+	Found    string    `json:"found"`
+	Reason   string    `json:"reason,omitempty"`
+}
+
+// Request is a request that has happened, with its explanation.
+type Request struct {
+	ID       string          `json:"id"`
+	Time     time.Time       `json:"time"`
+	Question answer.Question `json:"question"`
+	Answer   answer.Answer   `json:"answer"`
+}
+
+// Health answers the health checks.
+type Health struct {
+	Status   string `json:"status"`
+	Revision int64  `json:"revision,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+}
