@@ -1,0 +1,330 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package h1
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"postern.dev/postern/engine/gateway/exchange"
+	"postern.dev/postern/engine/gateway/h1/grammar"
+	"postern.dev/postern/snapshot"
+)
+
+type phase uint8
+
+const (
+	waiting phase = iota // for the first byte of a request
+	inHead
+	inBody
+	lingering
+)
+
+// conn is one connection. It is used again for other connections, with its buffers.
+type conn struct {
+	s   *Server
+	nc  net.Conn
+	w   wire
+	src grammar.Source
+	e   exchange.Exchange
+	req body
+	out []byte
+
+	phase  phase
+	first  bool // no request has come yet
+	idle   atomic.Bool
+	headBy time.Time // when the head must be complete; zero before its first byte
+	readBy time.Time // when the read under way ends
+	armedR time.Time // the read deadline set last
+	armedW time.Time
+	now    time.Time // of the last read
+	unread bool      // the client may be sending what nobody will read
+
+	dateOf int64
+	date   [len(dateFormat)]byte
+}
+
+const dateFormat = "Mon, 02 Jan 2006 15:04:05 GMT"
+
+const keptOut = 4 << 10
+
+var conns = sync.Pool{New: func() any { return &conn{out: make([]byte, 0, keptOut)} }}
+
+// errAborted says that Abort interrupted a read.
+var errAborted = errors.New("h1: reading the request body was given up")
+
+// errShutdown ends an idle connection when the server shuts down.
+var errShutdown = errors.New("h1: shutting down")
+
+func (c *conn) reset(s *Server, nc net.Conn, o *snapshot.Origin) {
+	c.s, c.nc, c.w = s, nc, nc
+	c.src.Reset(reader{c})
+	c.e.Origin, c.e.TLS, c.e.State = o, nil, nil
+	c.phase, c.first, c.unread = waiting, true, false
+	c.headBy, c.readBy, c.armedR, c.armedW = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	c.idle.Store(false)
+}
+
+// release gives c back for another connection.
+func (c *conn) release() {
+	c.e.Begin(nil, time.Time{})
+	c.e.Origin, c.e.TLS, c.e.State = nil, nil, nil
+	c.s, c.nc, c.w = nil, nil, nil
+	c.src.Reset(nil)
+	conns.Put(c)
+}
+
+func (c *conn) serve(ctx context.Context) error {
+	c.now = time.Now()
+	c.headBy = c.deadline(c.s.Timeouts.Head)
+	if t, ok := c.nc.(secured); ok {
+		if err := c.handshake(ctx, t); err != nil {
+			return err
+		}
+	}
+	for {
+		again, err := c.one(ctx)
+		if err != nil || !again {
+			return err
+		}
+	}
+}
+
+func (c *conn) handshake(ctx context.Context, t secured) error {
+	c.nc.SetDeadline(c.headBy)
+	if err := t.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	c.nc.SetDeadline(time.Time{})
+	st := t.ConnectionState()
+	c.e.TLS = &exchange.TLS{
+		ServerName: st.ServerName, Version: st.Version, CipherSuite: st.CipherSuite, Protocol: st.NegotiatedProtocol,
+		PeerCertificates: st.PeerCertificates, VerifiedChains: st.VerifiedChains,
+	}
+	c.now = time.Now()
+	c.headBy = c.deadline(c.s.Timeouts.Head)
+	return nil
+}
+
+func (c *conn) deadline(d time.Duration) time.Time {
+	if d < 0 {
+		return time.Time{}
+	}
+	return c.now.Add(d)
+}
+
+// one carries one request.
+func (c *conn) one(ctx context.Context) (again bool, err error) {
+	c.phase = waiting
+	if c.src.Buffered() > 0 { // pipelined
+		c.now = time.Now()
+		c.phase, c.headBy = inHead, c.deadline(c.s.Timeouts.Head)
+	}
+	e := &c.e
+	head, err := c.src.Head(&c.s.Limits, true)
+	e.Begin(ctx, c.now)
+	e.Request.Scheme = c.scheme()
+	e.Request.Proto = exchange.HTTP11
+	if err != nil {
+		return false, c.headFailed(err)
+	}
+	c.first = false
+	cn, why := grammar.ParseRequest(head, &e.Request, &c.s.Limits)
+	if why == nil {
+		why = c.admit()
+	}
+	if why != nil {
+		return false, c.refuse(why)
+	}
+	c.begin(cn)
+	if why := c.req.refused(); why != nil {
+		return false, c.refuse(why)
+	}
+	if err := c.handle(); err != nil {
+		c.e.Failure = err
+		return false, join(err, c.hurry(500))
+	}
+	if why := c.req.refused(); why != nil {
+		return false, c.refuse(why)
+	}
+	closing := cn.Close || c.s.closing.Load() || e.Response.Close || c.req.blocks(c.s.Drain)
+	return c.finish(closing)
+}
+
+// finish sends the response and readies the connection for the next request.
+func (c *conn) finish(closing bool) (again bool, err error) {
+	e := &c.e
+	if e.Response.Status == 101 {
+		return false, c.takeover()
+	}
+	kept, err := c.respond(closing)
+	if err != nil && e.Failure == nil {
+		e.Failure = err
+	}
+	if err = join(err, e.Finish()); err != nil {
+		return false, err
+	}
+	if !kept || !c.req.drain(c.s.Drain) {
+		c.linger()
+		return false, nil
+	}
+	c.src.Release()
+	c.headBy = time.Time{}
+	return true, nil
+}
+
+// admit checks what the grammar alone cannot.
+func (c *conn) admit() *grammar.Error {
+	r := &c.e.Request
+	switch r.Scheme {
+	case "":
+		r.Scheme = c.scheme()
+	case c.scheme():
+	default:
+		return grammar.ErrScheme
+	}
+	return nil
+}
+
+func (c *conn) scheme() string {
+	if c.e.TLS != nil {
+		return "https"
+	}
+	return "http"
+}
+
+// begin sets up the request's body.
+func (c *conn) begin(cn grammar.Connection) {
+	r := &c.e.Request
+	c.phase = inBody
+	c.req.reset(c, r, cn.Continue)
+	if r.Length == 0 {
+		r.Body = exchange.NoBody
+	} else {
+		r.Body = &c.req
+	}
+}
+
+func (c *conn) handle() (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{v, debug.Stack()}
+		}
+	}()
+	c.s.Handler(&c.e)
+	return nil
+}
+
+// headFailed ends a connection on which no whole head arrived.
+func (c *conn) headFailed(err error) error {
+	var why *grammar.Error
+	switch {
+	case errors.As(err, &why):
+		c.begin(grammar.Connection{})
+		return c.refuse(why)
+	case err == io.EOF, errors.Is(err, errShutdown):
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded) && c.phase == waiting:
+		return nil // an idle connection has had its time
+	}
+	return err
+}
+
+// refuse answers a request that the engine itself turns away, and ends the connection.
+func (c *conn) refuse(why *grammar.Error) error {
+	e := &c.e
+	e.Failure = why
+	c.hurryReply(why.Status)
+	if c.s.Refused != nil {
+		c.s.Refused(e, why)
+	}
+	c.unread = true
+	_, err := c.respond(true)
+	err = join(join(why, err), e.Finish())
+	c.linger()
+	return err
+}
+
+// join is errors.Join for two, but leaves a lone error as it is.
+func join(a, b error) error {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	return errors.Join(a, b)
+}
+
+// hurry answers with a bare status and ends the connection.
+func (c *conn) hurry(status int) error {
+	c.hurryReply(status)
+	_, err := c.respond(true)
+	err = join(err, c.e.Finish())
+	c.linger()
+	return err
+}
+
+var jsonType = []exchange.Field{{Name: "Content-Type", Value: "application/json"}}
+
+func (c *conn) hurryReply(status int) {
+	c.e.Reply(status, jsonType, messages[status])
+	c.e.Response.Close = true
+}
+
+// messages are the bodies of the engine's own answers.
+var messages = func() map[int][]byte {
+	m := make(map[int][]byte)
+	for _, code := range []int{400, 408, 413, 414, 417, 431, 500, 501, 502, 505} {
+		m[code] = []byte(`{"message":"` + grammar.Reason(code) + `"}`)
+	}
+	m[413] = []byte(`{"message":"Request Too Long"}`)
+	m[500] = []byte(`{"message":"Internal server error"}`)
+	m[502] = m[500]
+	return m
+}()
+
+// takeover hands the connection over after a 101.
+func (c *conn) takeover() error {
+	e := &c.e
+	if e.Response.Takeover == nil || e.Request.Upgrade == "" {
+		e.Failure = grammar.ErrUnsendable
+		return join(grammar.ErrUnsendable, c.hurry(500))
+	}
+	if _, err := c.respond(false); err != nil {
+		return join(err, e.Finish())
+	}
+	c.nc.SetDeadline(time.Time{})
+	e.Response.Takeover(&taken{c.nc, c})
+	return e.Finish()
+}
+
+// linger ends a connection so that the client gets to read what was sent: closing with unread input would reset it.
+func (c *conn) linger() {
+	if !c.unread && c.req.Done() && c.src.Buffered() == 0 {
+		return
+	}
+	h, ok := c.w.(halfCloser)
+	if !ok || c.s.Timeouts.Linger < 0 || h.CloseWrite() != nil {
+		return
+	}
+	c.phase = lingering
+	c.now = time.Now()
+	c.headBy = c.deadline(c.s.Timeouts.Linger)
+	c.req.aborted.Store(false)
+	for left := 256 << 10; left > 0; {
+		n, err := c.read(c.out[:cap(c.out)])
+		if err != nil {
+			return // whatever ended it, the response is out
+		}
+		left -= n
+	}
+}

@@ -1,0 +1,117 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package grammar
+
+import "unsafe"
+
+// Classes of bytes, one bit each.
+const (
+	isToken  = 1 << iota // RFC 9110 5.6.2 tchar
+	isValue              // field-vchar, SP, HTAB
+	isPath               // pchar and "/", without "%"
+	isQuery              // as isPath, "?", and what browsers leave unencoded
+	isName               // of a host: letters, digits, "-", "_", "."
+	isDigit              //
+	isHex                //
+	isQuoted             // qdtext without HTAB
+)
+
+var class = func() (t [256]uint8) {
+	for c := 0; c < 256; c++ {
+		b := byte(c)
+		alpha := 'a' <= b|0x20 && b|0x20 <= 'z'
+		digit := '0' <= b && b <= '9'
+		if alpha || digit {
+			t[c] |= isToken | isPath | isQuery | isName
+		}
+		if digit {
+			t[c] |= isDigit | isHex
+		}
+		if 'a' <= b|0x20 && b|0x20 <= 'f' {
+			t[c] |= isHex
+		}
+		if c == '\t' || c >= 0x20 && c != 0x7f {
+			t[c] |= isValue
+		}
+		if c >= 0x20 && c < 0x7f && c != '"' && c != '\\' {
+			t[c] |= isQuoted
+		}
+	}
+	add := func(s string, bits uint8) {
+		for i := 0; i < len(s); i++ {
+			t[s[i]] |= bits
+		}
+	}
+	add("!#$%&'*+-.^_`|~", isToken)
+	add("-._~!$&'()*+,;=:@/", isPath|isQuery)
+	add("?[]{}^`", isQuery)
+	add("-_.", isName)
+	return t
+}()
+
+func all(b string, bits uint8) bool {
+	for i := 0; i < len(b); i++ {
+		if class[b[i]]&bits == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// encoded reports whether s has only bytes of the class and well-formed percent-encodings.
+func encoded(s string, bits uint8) bool {
+	for i := 0; i < len(s); i++ {
+		if class[s[i]]&bits != 0 {
+			continue
+		}
+		if s[i] != '%' || i+2 >= len(s) || class[s[i+1]]&isHex == 0 || class[s[i+2]]&isHex == 0 {
+			return false
+		}
+		i += 2
+	}
+	return true
+}
+
+// fold reports whether s equals lower, which is in lower case, but for the case of ASCII letters.
+func fold(s, lower string) bool {
+	if len(s) != len(lower) {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// trim removes optional white space (SP, HTAB) at both ends.
+func trim(s string) string {
+	for len(s) > 0 && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
+	}
+	for len(s) > 0 && (s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
+// decimal reads 1*18DIGIT; more digits could not be told from an overflow by every recipient.
+func decimal(s string) (int64, bool) {
+	if len(s) == 0 || len(s) > 18 || !all(s, isDigit) {
+		return 0, false
+	}
+	var n int64
+	for i := 0; i < len(s); i++ {
+		n = n*10 + int64(s[i]-'0')
+	}
+	return n, true
+}
+
+// view makes a string of b without copying it: it lives as long as the buffer is left alone.
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -1,0 +1,53 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package h1
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"time"
+)
+
+// wire is all that the engine asks of a connection. Any net.Conn is one; a wire that parks in the poller without a
+// speculative read can take its place for kernel TCP.
+type wire interface {
+	Read(p []byte) (int, error)
+	Write(p []byte) (int, error)
+	SetReadDeadline(t time.Time) error
+	SetWriteDeadline(t time.Time) error
+	Close() error
+}
+
+// halfCloser is a wire that can end its sending side alone.
+type halfCloser interface {
+	CloseWrite() error
+}
+
+// secured is a wire under TLS, such as *tls.Conn.
+type secured interface {
+	HandshakeContext(ctx context.Context) error
+	ConnectionState() tls.ConnectionState
+}
+
+// taken is the connection as a Takeover sees it: what was read ahead comes first.
+type taken struct {
+	net.Conn
+	c *conn
+}
+
+func (t *taken) Read(p []byte) (int, error) {
+	if t.c.src.Buffered() > 0 {
+		return t.c.src.Take(p), nil
+	}
+	return t.Conn.Read(p)
+}
+
+// CloseWrite ends the sending side, where the connection can.
+func (t *taken) CloseWrite() error {
+	if h, ok := t.Conn.(halfCloser); ok {
+		return h.CloseWrite()
+	}
+	return t.Conn.Close()
+}

@@ -1,0 +1,203 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package h1
+
+import (
+	"io"
+	"sync"
+	"time"
+
+	"postern.dev/postern/engine/gateway/exchange"
+	"postern.dev/postern/engine/gateway/h1/grammar"
+)
+
+const bigOut = 32 << 10
+
+// outs are the buffers of bodies that do not fit beside their head.
+var outs = sync.Pool{New: func() any { return new([bigOut]byte) }}
+
+// write writes to the wire under the write deadline.
+func (c *conn) write(p []byte) error {
+	if d := c.s.Timeouts.Write; d >= 0 {
+		c.now = time.Now()
+		if by := c.now.Add(d); !near(c.armedW, by, d) {
+			c.armedW = by
+			c.w.SetWriteDeadline(by)
+		}
+	}
+	_, err := c.w.Write(p)
+	return err
+}
+
+// respond sends the response. kept says that the connection is fit for another request.
+func (c *conn) respond(closing bool) (kept bool, err error) {
+	e := &c.e
+	rs := &e.Response
+	if rs.Status == 0 {
+		rs.Status = 500
+	}
+	old := e.Request.Proto == exchange.HTTP10
+	hasBody := e.Request.Method != "HEAD" && grammar.BodyAllowed(rs.Status)
+	if rs.Body == nil && e.Request.Method != "HEAD" {
+		rs.Length = 0
+	}
+	a := grammar.Answer{Status: rs.Status, Header: &rs.Header, Length: rs.Length, Close: closing}
+	switch {
+	case !grammar.BodyAllowed(rs.Status) || !hasBody && rs.Length < 0:
+		a.Length = grammar.NoLength
+	case rs.Length < 0 && old: // the end of the connection is the end of the body
+		a.Length, a.Close = grammar.NoLength, true
+	}
+	a.KeepAlive = old && !a.Close
+	a.Date = c.dateNow()
+	out, bad := grammar.AppendResponse(c.out[:0], &a)
+	if bad != nil {
+		return false, join(bad, c.instead(500))
+	}
+	if !hasBody || rs.Body == nil || rs.Length == 0 {
+		c.keep(out)
+		return !a.Close, c.write(out)
+	}
+	sent, err := c.stream(out, a.Length == -1)
+	if err != nil && !sent {
+		// Not a byte is out: the client can still learn that it failed.
+		err = join(err, c.instead(502))
+	}
+	return !a.Close && err == nil, err
+}
+
+// instead sends a bare status in place of a response that cannot be sent.
+func (c *conn) instead(status int) error {
+	e := &c.e
+	c.hurryReply(status)
+	out, bad := grammar.AppendResponse(c.out[:0], &grammar.Answer{
+		Status: status, Header: &e.Response.Header, Length: e.Response.Length, Close: true, Date: c.dateNow(),
+	})
+	if bad != nil {
+		return bad
+	}
+	if e.Request.Method != "HEAD" {
+		out = append(out, messages[status]...)
+		e.Sent = e.Response.Length
+	}
+	return c.write(out)
+}
+
+// keep holds on to an output buffer that has grown, within bounds.
+func (c *conn) keep(out []byte) {
+	if cap(out) <= 4*keptOut {
+		c.out = out[:0]
+	}
+}
+
+// stream sends head and body, and reports whether anything was sent. What is at hand goes out in one write; nothing
+// that has been read waits for what has not.
+func (c *conn) stream(out []byte, chunked bool) (sent bool, err error) {
+	e := &c.e
+	rs := &e.Response
+	c.keep(out)
+	if rs.Length < 0 || rs.Length > int64(cap(out)-len(out)) {
+		big := outs.Get().(*[bigOut]byte)
+		defer outs.Put(big)
+		out = append(big[:0], out...)
+	}
+	ahead, _ := rs.Body.(exchange.Buffered)
+	left := rs.Length // -1 where unknown
+	flush := func() error {
+		if len(out) == 0 {
+			return nil
+		}
+		sent = true
+		err := c.write(out)
+		out = out[:0]
+		return err
+	}
+	if left < 0 && (ahead == nil || ahead.Buffered() == 0) {
+		if err := flush(); err != nil { // an event stream may take its time over the first event
+			return sent, err
+		}
+	}
+	for {
+		at, room := len(out), cap(out)-len(out)
+		if chunked {
+			room -= grammar.ChunkHead + 2
+		}
+		if room < 512 && (left < 0 || int64(room) < left) {
+			if err := flush(); err != nil {
+				return sent, err
+			}
+			continue
+		}
+		if left >= 0 {
+			room = int(min(int64(room), left))
+		}
+		from := at
+		if chunked {
+			from += grammar.ChunkHead
+		}
+		p := out[from : from+room]
+		n, err := rs.Body.Read(p)
+		e.Sent += int64(n)
+		switch {
+		case n > 0 && chunked:
+			out = grammar.AppendChunkHead(out, n)
+			out = append(out, p[:n]...) // moves down to its place
+			out = append(out, '\r', '\n')
+		case n > 0:
+			out = out[:at+n]
+			if left > 0 {
+				left -= int64(n)
+			}
+		}
+		switch {
+		case left == 0:
+			err = flush()
+			return true, err
+		case err == io.EOF && left < 0:
+			return true, c.end(out, chunked)
+		case err == io.EOF:
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			if !sent {
+				e.Sent = 0
+				return false, err
+			}
+			return true, join(err, flush())
+		}
+		if ahead == nil || ahead.Buffered() == 0 {
+			if err := flush(); err != nil {
+				return sent, err
+			}
+		}
+	}
+}
+
+// end finishes a body of unknown length.
+func (c *conn) end(out []byte, chunked bool) error {
+	if chunked {
+		trailer := &c.e.Response.Trailer
+		if !c.e.Request.AcceptsTrailers {
+			trailer = nil
+		}
+		ended, bad := grammar.AppendLastChunk(out, trailer)
+		if bad != nil {
+			return bad
+		}
+		out = ended
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return c.write(out)
+}
+
+// dateNow is the value of Date, made once a second.
+func (c *conn) dateNow() []byte {
+	if sec := c.now.Unix(); sec != c.dateOf {
+		c.dateOf = sec
+		c.now.UTC().AppendFormat(c.date[:0], dateFormat)
+	}
+	return c.date[:]
+}
