@@ -93,8 +93,8 @@ type Event struct {
 	Reset bool
 }
 
-// Store keeps documents. All methods are safe for concurrent use. Errors are
-// of type *Error.
+// Store keeps documents. All methods are safe for concurrent use. Errors are or
+// wrap an *Error.
 type Store interface {
 	// Load returns all documents sorted by key, and the revision at which they
 	// were read. It is linearizable: it sees every Apply that returned before.
