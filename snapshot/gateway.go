@@ -24,6 +24,12 @@ type Gateway struct {
 	PublicAccess bool
 	// PublicPorts are the published ports and what is behind each.
 	PublicPorts map[uint16]Component
+	// Nodes are the interfaces of an injected Gateway: what reaches a public
+	// address goes through the groups of the first. An interface for outbound
+	// integration is not among them: nothing listens there.
+	Nodes []*Interface
+	// PrivatePorts are the ports that Nodes listen on.
+	PrivatePorts map[uint16]Component
 	// HTTP says what port 80 does: off, redirect or serve.
 	HTTP string
 	// Hosts finds what a host name means at this Gateway: names in lower case

@@ -5,6 +5,8 @@ package snapshot
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 
 	"postern.dev/postern/model"
 )
@@ -26,8 +28,38 @@ type Zone struct {
 	Private bool
 	// Names holds the record sets by full name, lower case, without the
 	// final dot. A first label "*" is a wildcard for any names below that do
-	// not exist.
+	// not exist. A name that only has names below it stands here too, with no
+	// record sets, so that no wildcard answers for it (RFC 4592, section 2.2.2);
+	// Add sees to that.
 	Names map[string][]RecordSet
+}
+
+// Add adds a record set at name, and the names between it and the zone's
+// domain. Both name and domain are in lower case without the final dot. Records
+// of a type that the name has already join those. Only builders call it.
+func (z *Zone) Add(name string, set RecordSet) {
+	if z.Names == nil {
+		z.Names = map[string][]RecordSet{}
+	}
+	sets := z.Names[name]
+	at := slices.IndexFunc(sets, func(s RecordSet) bool { return s.Type == set.Type })
+	if at < 0 {
+		z.Names[name] = append(sets, set)
+	} else {
+		sets[at].Addrs = append(slices.Clip(sets[at].Addrs), set.Addrs...)
+		sets[at].Values = append(slices.Clip(sets[at].Values), set.Values...)
+	}
+	for name != z.Domain {
+		_, above, ok := strings.Cut(name, ".")
+		if !ok {
+			return
+		}
+		name = above
+		if _, known := z.Names[name]; known {
+			return
+		}
+		z.Names[name] = nil
+	}
 }
 
 // RecordType is a DNS record type by its usual name.

@@ -67,6 +67,9 @@ type Interface struct {
 	// Groups is the merge of the interface's own groups; nil allows at this
 	// level.
 	Groups *sg.Set
+	// Managed is the managed group of a Gateway's nodes, judged apart from and
+	// in addition to Groups; nil on everything else.
+	Managed *sg.Set
 	// Endpoint and Gateway are set on the interfaces of these.
 	Endpoint *Endpoint
 	Gateway  *Gateway

@@ -6,7 +6,7 @@ package snapshot
 import (
 	"net/netip"
 
-	"postern.dev/postern/model"
+	"postern.dev/postern/snapshot/rule"
 )
 
 // Snapshot is one immutable compiled configuration.
@@ -41,6 +41,8 @@ type Internet struct {
 	// Egress lists what may be dialled beyond the segment although it is
 	// loopback, private, link-local or an address of the server itself.
 	Egress []netip.Prefix
+	// Own are addresses of the server itself.
+	Own []netip.Addr
 }
 
 // Origin says where a connection came from. The network engine vouches for it:
@@ -61,11 +63,4 @@ type Origin struct {
 }
 
 // Rule points at the line of a manifest that decided.
-type Rule struct {
-	Resource model.Ref
-	Path     string // such as spec.rules[0]
-	Name     string // the rule's own name, if it has one
-}
-
-// IsZero reports whether the rule points at nothing.
-func (r Rule) IsZero() bool { return r == Rule{} }
+type Rule = rule.Ref

@@ -1,0 +1,232 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package sg
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"postern.dev/postern/model"
+	"postern.dev/postern/snapshot/rule"
+	"postern.dev/postern/snapshot/sg"
+)
+
+// resolved is a rule with its peers as prefixes.
+type resolved struct {
+	sg.Rule
+	prefixes []netip.Prefix
+	order    int // place in its group
+}
+
+// resolve reads the rules of a group and adds those of its defaults.
+func (s *Scope) resolve(g *model.SecurityGroup) ([]resolved, error) {
+	ref := model.RefOf(g)
+	var out []resolved
+	var errs []error
+	for i := range g.Spec.Rules {
+		r, err := s.rule(g, i)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		out = append(out, r)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	for _, d := range defaults(g) {
+		prefixes, err := s.peers([]string{d.peer})
+		if err != nil {
+			return nil, fmt.Errorf("spec.defaults: %w", err)
+		}
+		out = append(out, resolved{
+			Rule: sg.Rule{
+				Ref:       rule.Ref{Resource: ref, Path: "spec.defaults", Name: d.name},
+				Direction: d.dir, Deny: d.deny, Priority: d.priority, Peers: []string{d.peer},
+			},
+			prefixes: prefixes, order: len(out),
+		})
+	}
+	return out, nil
+}
+
+func (s *Scope) rule(g *model.SecurityGroup, i int) (resolved, error) {
+	r := &g.Spec.Rules[i]
+	path := "spec.rules[" + strconv.Itoa(i) + "]"
+	out := resolved{
+		Rule: sg.Rule{
+			Ref:      rule.Ref{Resource: model.RefOf(g), Path: path, Name: r.Name},
+			Priority: r.Priority, Deny: r.Action == "deny",
+		},
+		order: i,
+	}
+	if out.Priority == 0 {
+		out.Priority = 1000
+	}
+	if out.Priority < 1 || out.Priority > 64999 {
+		return out, fmt.Errorf("%s.priority: %d is not between 1 and 64999", path, r.Priority)
+	}
+	if r.Action != "" && r.Action != "allow" && r.Action != "deny" {
+		return out, fmt.Errorf("%s.action: %q is neither allow nor deny", path, r.Action)
+	}
+	var field string
+	switch r.Direction {
+	case "inbound":
+		out.Direction, out.Peers, field = sg.Inbound, r.From, ".from"
+	case "outbound":
+		out.Direction, out.Peers, field = sg.Outbound, r.To, ".to"
+	default:
+		return out, fmt.Errorf("%s.direction: %q is neither inbound nor outbound", path, r.Direction)
+	}
+	var err error
+	if out.Protocol, err = protocol(r.Protocol); err != nil {
+		return out, fmt.Errorf("%s.protocol: %w", path, err)
+	}
+	for j, p := range r.Ports {
+		ports, err := parsePorts(p)
+		if err != nil {
+			return out, fmt.Errorf("%s.ports[%d]: %w", path, j, err)
+		}
+		out.Ports = append(out.Ports, ports)
+	}
+	for j, p := range out.Peers {
+		if g.Spec.Defaults == "enterprise" && strings.HasPrefix(p, "group:") {
+			return out, fmt.Errorf("%s%s[%d]: a group with enterprise defaults cannot refer to %s; write its addresses as CIDRs", path, field, j, p)
+		}
+	}
+	if out.prefixes, err = s.peers(out.Peers); err != nil {
+		return out, fmt.Errorf("%s%s: %w", path, field, err)
+	}
+	return out, nil
+}
+
+func protocol(p string) (sg.Protocol, error) {
+	switch p {
+	case "", "any":
+		return sg.Any, nil
+	case "tcp":
+		return sg.TCP, nil
+	case "udp":
+		return sg.UDP, nil
+	case "icmp":
+		return sg.ICMP, nil
+	}
+	return sg.Any, fmt.Errorf("%q is none of tcp, udp, icmp and any", p)
+}
+
+// parsePorts reads 443, 8000-8100 and 8080/8080.
+func parsePorts(text string) (sg.Ports, error) {
+	first, last := text, text
+	if i := strings.IndexAny(text, "-/"); i >= 0 {
+		first, last = text[:i], text[i+1:]
+	}
+	a, err := strconv.ParseUint(first, 10, 16)
+	if err == nil {
+		var b uint64
+		if b, err = strconv.ParseUint(last, 10, 16); err == nil && a <= b {
+			return sg.Ports{First: uint16(a), Last: uint16(b)}, nil
+		}
+	}
+	return sg.Ports{}, fmt.Errorf("%q is no port or range of ports; write 443 or 8000-8100", text)
+}
+
+// builtIn is a rule that nobody wrote.
+type builtIn struct {
+	dir      sg.Direction
+	priority int
+	name     string
+	peer     string
+	deny     bool
+}
+
+// defaults lists the rules that come with a group's defaults. What happens
+// where no rule at all matches is close's.
+func defaults(g *model.SecurityGroup) []builtIn {
+	switch g.Spec.Defaults {
+	case "azure":
+		return []builtIn{
+			{sg.Inbound, 65000, "AllowVnetInBound", "tag:VirtualNetwork", false},
+			{sg.Inbound, 65001, "AllowAzureLoadBalancerInBound", "tag:AzureLoadBalancer", false},
+			{sg.Inbound, 65500, "DenyAllInBound", anyPeer, true},
+			{sg.Outbound, 65000, "AllowVnetOutBound", "tag:VirtualNetwork", false},
+			{sg.Outbound, 65001, "AllowInternetOutBound", "tag:Internet", false},
+			{sg.Outbound, 65500, "DenyAllOutBound", anyPeer, true},
+		}
+	case "basic":
+		within := "group:" + g.Metadata.Name
+		return []builtIn{
+			{sg.Inbound, sg.DefaultPriority, "within-group", within, false},
+			{sg.Outbound, sg.DefaultPriority, "within-group", within, false},
+		}
+	}
+	return nil
+}
+
+// anyPeer stands for every address in the rules of defaults.
+const anyPeer = "any"
+
+// peers resolves peers to prefixes; none at all means anywhere.
+func (s *Scope) peers(peers []string) ([]netip.Prefix, error) {
+	if len(peers) == 0 {
+		return anywhere, nil
+	}
+	if len(peers) == 1 {
+		return s.peer(peers[0])
+	}
+	var out []netip.Prefix
+	for i, p := range peers {
+		ps, err := s.peer(p)
+		if err != nil {
+			return nil, fmt.Errorf("[%d]: %w", i, err)
+		}
+		out = append(out, ps...)
+	}
+	return aggregate(out), nil
+}
+
+// peer resolves one peer, once a scope.
+func (s *Scope) peer(p string) ([]netip.Prefix, error) {
+	if ps, ok := s.resolvedPeers[p]; ok {
+		return ps, nil
+	}
+	ps, err := s.lookup(p)
+	if err != nil {
+		return nil, err
+	}
+	ps = aggregate(ps)
+	s.resolvedPeers[p] = ps
+	return ps, nil
+}
+
+func (s *Scope) lookup(p string) ([]netip.Prefix, error) {
+	if name, ok := strings.CutPrefix(p, "group:"); ok {
+		members := s.env.Members(name)
+		out := make([]netip.Prefix, len(members))
+		for i, a := range members {
+			a = a.Unmap()
+			out[i] = netip.PrefixFrom(a, a.BitLen())
+		}
+		return out, nil
+	}
+	switch p {
+	case anyPeer:
+		return anywhere, nil
+	case "tag:VirtualNetwork":
+		return s.env.VirtualNetwork, nil
+	case "tag:Internet":
+		return complement(aggregate(s.env.VirtualNetwork)), nil
+	case "tag:ApiManagement":
+		return s.env.ApiManagement, nil
+	case "tag:AzureLoadBalancer":
+		return s.env.AzureLoadBalancer, nil
+	}
+	prefix, err := netip.ParsePrefix(p)
+	if err != nil {
+		return nil, fmt.Errorf("%q is no CIDR, group:NAME or tag: Internet, VirtualNetwork, ApiManagement, AzureLoadBalancer", p)
+	}
+	return []netip.Prefix{prefix}, nil
+}
