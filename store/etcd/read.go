@@ -187,10 +187,10 @@ func (s *Store) open(ctx context.Context, kv *mvccpb.KeyValue, place, name strin
 }
 
 func (s *Store) readBody(ctx context.Context, e entry, at int64) ([]byte, error) {
-	if e.size > int64(e.chunks)*chunkSize {
-		return nil, corrupt("chunks of record "+e.id.String(), errors.New("size and number disagree"))
+	if e.size > int64(e.chunks)*chunkSize || e.size > 4*s.o.Limits.Total+4*s.o.Limits.Change {
+		return nil, corrupt("chunks of record "+e.id.String(), fmt.Errorf("%d bytes in %d chunks cannot be", e.size, e.chunks))
 	}
-	var sealed []byte
+	sealed := make([]byte, 0, e.size)
 	for n := 0; n < e.chunks; {
 		resp, err := s.client.Get(ctx, s.keys.chunk(e.id, n), clientv3.WithRange(s.keys.chunk(e.id, e.chunks)),
 			clientv3.WithLimit(chunkPage), clientv3.WithRev(at))

@@ -18,6 +18,7 @@ import (
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -33,6 +34,10 @@ const (
 	// stopGrace is how long a server that failed may take to stop.
 	stopGrace = 5 * time.Second
 )
+
+// Small segments of etcd's write-ahead log are removed sooner, which is what
+// opening waits for: it reads all that are left.
+func init() { wal.SegmentSizeBytes = 16 << 20 }
 
 // marker lies beside etcd's files and says whose they are, so that a folder of
 // something else, or one sealed with another key, is refused before anything
@@ -183,9 +188,10 @@ func (v *server) start(ctx context.Context, dir string, o Options) error {
 	// A member alone elects itself as soon as the ticks allow.
 	c.TickMs, c.ElectionMs = 10, 100
 	c.QuotaBackendBytes = quota
-	// The raft log lies in memory until a snapshot; its entries may be large.
-	c.SnapshotCount, c.SnapshotCatchUpEntries = 500, 50
-	c.MaxSnapFiles, c.MaxWalFiles = 2, 2
+	// The raft log lies in memory until a snapshot, and is read at each start.
+	// Its entries may have 512 KiB.
+	c.SnapshotCount, c.SnapshotCatchUpEntries = 100, 10
+	c.MaxSnapFiles, c.MaxWalFiles = 2, 1
 	c.BootstrapDefragThresholdMegabytes = 256
 	c.EnableGRPCGateway = false
 	lg := zap.New(newCore(o.Logger, &v.closing), zap.WithFatalHook(giveUp{v}))
