@@ -3,7 +3,11 @@
 
 package model
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+)
 
 // Gateway is the service that APIs are published on.
 type Gateway struct {
@@ -107,6 +111,35 @@ const Latest DeploymentRef = "latest"
 
 // DeploymentRef is a Deployment's number, Latest, or empty.
 type DeploymentRef string
+
+// Number returns the number that d names, if it names one.
+func (d DeploymentRef) Number() (n int, ok bool) {
+	n, err := strconv.Atoi(string(d))
+	return n, err == nil
+}
+
+// MarshalJSON writes a number as a number.
+func (d DeploymentRef) MarshalJSON() ([]byte, error) {
+	if n, ok := d.Number(); ok {
+		return strconv.AppendInt(nil, int64(n), 10), nil
+	}
+	return json.Marshal(string(d))
+}
+
+// UnmarshalJSON takes a number, or text that is one, or latest.
+func (d *DeploymentRef) UnmarshalJSON(b []byte) error {
+	s := string(b)
+	if len(b) > 0 && b[0] == '"' {
+		if err := json.Unmarshal(b, &s); err != nil {
+			return err
+		}
+	}
+	if n, err := strconv.Atoi(s); s != "" && s != string(Latest) && (err != nil || n < 1) {
+		return fmt.Errorf("want the number of a Deployment or latest, got %s", b)
+	}
+	*d = DeploymentRef(s)
+	return nil
+}
 
 // Throttle is a token bucket: Rate tokens a second, Burst at most.
 type Throttle struct {

@@ -3,6 +3,12 @@
 
 package model
 
+import (
+	"reflect"
+
+	"postern.dev/postern/model/tree"
+)
+
 // Version is the apiVersion of every manifest.
 const Version = "postern/v1"
 
@@ -29,6 +35,9 @@ type Status struct {
 	// ConfigurationAddress is a Gateway's second public address, for the
 	// configuration host name.
 	ConfigurationAddress string `json:"configurationAddress,omitempty"`
+	// OutboundAddress is the address of a Gateway in its Subnet for outbound
+	// integration: what it dials from there.
+	OutboundAddress string `json:"outboundAddress,omitempty"`
 	// PublicKey is the WireGuard key: of a Network's hub, or registered by a
 	// Host or Link on joining.
 	PublicKey string `json:"publicKey,omitempty"`
@@ -65,6 +74,19 @@ type Head struct {
 	Revision int64 `json:"-"`
 	// Position is where the resource was read from, if from a file.
 	Position Position `json:"-"`
+	// Source is the document that the resource was read from, if its places
+	// are of interest: Locate finds the place of a field in it.
+	Source *tree.Node `json:"-"`
+}
+
+// Locate returns where a field, such as spec.rules[0], stands in the file that
+// the resource was read from; where the resource begins if that is not known.
+func (h *Head) Locate(field string) Position {
+	p := h.Position
+	if h.Source != nil {
+		p.Line, p.Column = h.Source.Locate(field)
+	}
+	return p
 }
 
 // Base returns the head itself; it makes every resource an Object.
@@ -78,3 +100,102 @@ type Object interface {
 
 // RefOf names o.
 func RefOf(o Object) Ref { return Ref{o.Kind(), o.Base().Metadata.Name} }
+
+// New returns an empty resource of kind k, or nil if there is no such kind.
+func New(k Kind) Object {
+	switch k {
+	case KindNetwork:
+		return &Network{}
+	case KindSecurityGroup:
+		return &SecurityGroup{}
+	case KindSubnet:
+		return &Subnet{}
+	case KindHost:
+		return &Host{}
+	case KindLink:
+		return &Link{}
+	case KindPeering:
+		return &Peering{}
+	case KindGateway:
+		return &Gateway{}
+	case KindEndpoint:
+		return &Endpoint{}
+	case KindBackend:
+		return &Backend{}
+	case KindAPI:
+		return &API{}
+	case KindDeployment:
+		return &Deployment{}
+	case KindStage:
+		return &Stage{}
+	case KindDomain:
+		return &Domain{}
+	case KindZone:
+		return &Zone{}
+	}
+	return nil
+}
+
+// Clone returns a copy of o that shares nothing that is ever changed in place:
+// raw JSON and the source document are shared.
+func Clone[T Object](o T) T {
+	v := reflect.ValueOf(o)
+	c := reflect.New(v.Type().Elem())
+	c.Elem().Set(deep(v.Elem()))
+	return c.Interface().(T)
+}
+
+var (
+	rawType    = reflect.TypeFor[[]byte]()
+	sourceType = reflect.TypeFor[*tree.Node]()
+)
+
+func deep(v reflect.Value) reflect.Value {
+	out := reflect.New(v.Type()).Elem()
+	out.Set(v)
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if f := out.Field(i); f.CanSet() {
+				f.Set(deep(v.Field(i)))
+			}
+		}
+	case reflect.Pointer:
+		if !v.IsNil() && v.Type() != sourceType {
+			out.Set(reflect.New(v.Type().Elem()))
+			out.Elem().Set(deep(v.Elem()))
+		}
+	case reflect.Slice:
+		if !v.IsNil() && !v.Type().ConvertibleTo(rawType) {
+			out.Set(reflect.MakeSlice(v.Type(), v.Len(), v.Len()))
+			for i := range v.Len() {
+				out.Index(i).Set(deep(v.Index(i)))
+			}
+		}
+	case reflect.Map:
+		if !v.IsNil() {
+			out.Set(reflect.MakeMapWithSize(v.Type(), v.Len()))
+			for _, k := range v.MapKeys() {
+				out.SetMapIndex(k, deep(v.MapIndex(k)))
+			}
+		}
+	}
+	return out
+}
+
+// Equal reports whether a and b are the same resource with the same metadata,
+// spec and status, wherever they were read from.
+func Equal(a, b Object) bool {
+	if a.Kind() != b.Kind() {
+		return false
+	}
+	return reflect.DeepEqual(bare(a), bare(b))
+}
+
+func bare(o Object) any {
+	c := reflect.New(reflect.TypeOf(o).Elem())
+	c.Elem().Set(reflect.ValueOf(o).Elem())
+	h := c.Interface().(Object).Base()
+	h.Position, h.Source, h.Revision = Position{}, nil, 0
+	return c.Interface()
+}

@@ -18,6 +18,10 @@ func NewSecret(text string) Secret { return Secret{text} }
 // Reveal returns the content.
 func (s Secret) Reveal() string { return s.text }
 
+// Redacted reports whether s holds what a Secret is printed as: it was read
+// back from such a print.
+func (s Secret) Redacted() bool { return s.text == redacted }
+
 // IsZero reports whether nothing is held.
 func (s Secret) IsZero() bool { return s.text == "" }
 

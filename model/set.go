@@ -4,44 +4,86 @@
 package model
 
 import (
+	"iter"
+	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // Set is a collection of resources, unique by kind and name. A Set is not safe
 // for use while it is changed; Clone makes an independent one that shares the
 // resources, which are treated as immutable once they are in a Set.
 type Set struct {
-	byKind map[Kind]map[string]Object
+	byKind map[Kind]map[string]*entry
+	// owned lists the maps of byKind that no other Set shares.
+	owned map[Kind]bool
+	// lent is set when a Clone shares the maps: nothing is owned from then on.
+	lent atomic.Bool
+}
+
+// entry is one resource and what was found out about it; as it never changes,
+// Clones share it.
+type entry struct {
+	Object
+	refs atomic.Pointer[[]Reference]
+}
+
+// references returns References of the resource, found once.
+func (e *entry) references() []Reference {
+	if r := e.refs.Load(); r != nil {
+		return *r
+	}
+	r := References(e.Object)
+	e.refs.Store(&r)
+	return r
 }
 
 // NewSet returns a Set of the given resources; a later one replaces an earlier
 // one of the same kind and name.
 func NewSet(objects ...Object) *Set {
-	s := &Set{byKind: map[Kind]map[string]Object{}}
+	s := &Set{byKind: map[Kind]map[string]*entry{}, owned: map[Kind]bool{}}
 	for _, o := range objects {
 		s.Put(o)
 	}
 	return s
 }
 
-// Put adds o, replacing what has its kind and name.
-func (s *Set) Put(o Object) {
-	m := s.byKind[o.Kind()]
-	if m == nil {
-		m = map[string]Object{}
-		s.byKind[o.Kind()] = m
+// own returns the resources of a kind, in a map that no other Set sees.
+func (s *Set) own(k Kind) map[string]*entry {
+	if s.lent.Swap(false) {
+		s.owned = map[Kind]bool{}
 	}
-	m[o.Base().Metadata.Name] = o
+	if !s.owned[k] {
+		m := maps.Clone(s.byKind[k])
+		if m == nil {
+			m = map[string]*entry{}
+		}
+		s.byKind[k], s.owned[k] = m, true
+	}
+	return s.byKind[k]
 }
 
+// Put adds o, replacing what has its kind and name.
+func (s *Set) Put(o Object) { s.own(o.Kind())[o.Base().Metadata.Name] = &entry{Object: o} }
+
 // Delete removes what r names, if it is there.
-func (s *Set) Delete(r Ref) { delete(s.byKind[r.Kind], r.Name) }
+func (s *Set) Delete(r Ref) {
+	if _, ok := s.byKind[r.Kind][r.Name]; ok {
+		delete(s.own(r.Kind), r.Name)
+	}
+}
 
 // Object returns what r names, or nil.
 func (s *Set) Object(r Ref) Object {
-	return s.byKind[r.Kind][r.Name]
+	if e := s.byKind[r.Kind][r.Name]; e != nil {
+		return e.Object
+	}
+	return nil
 }
+
+// Has reports whether what r names is there.
+func (s *Set) Has(r Ref) bool { return s.byKind[r.Kind][r.Name] != nil }
 
 // Len is the number of resources.
 func (s *Set) Len() int {
@@ -52,17 +94,11 @@ func (s *Set) Len() int {
 	return n
 }
 
-// Clone returns a Set of its own with the same resources.
+// Clone returns a Set of its own with the same resources. It is cheap: what
+// neither of the two changes stays shared.
 func (s *Set) Clone() *Set {
-	c := &Set{byKind: make(map[Kind]map[string]Object, len(s.byKind))}
-	for k, m := range s.byKind {
-		d := make(map[string]Object, len(m))
-		for n, o := range m {
-			d[n] = o
-		}
-		c.byKind[k] = d
-	}
-	return c
+	s.lent.Store(true)
+	return &Set{byKind: maps.Clone(s.byKind), owned: map[Kind]bool{}}
 }
 
 // Objects returns every resource in listing order: by kind, then by name.
@@ -70,27 +106,41 @@ func (s *Set) Objects() []Object {
 	out := make([]Object, 0, s.Len())
 	for _, k := range Kinds {
 		from := len(out)
-		for _, o := range s.byKind[k] {
-			out = append(out, o)
+		for _, e := range s.byKind[k] {
+			out = append(out, e.Object)
 		}
-		slices.SortFunc(out[from:], func(a, b Object) int {
-			return strings.Compare(a.Base().Metadata.Name, b.Base().Metadata.Name)
-		})
+		slices.SortFunc(out[from:], compareNames)
 	}
 	return out
+}
+
+func compareNames(a, b Object) int {
+	return strings.Compare(a.Base().Metadata.Name, b.Base().Metadata.Name)
+}
+
+// Names returns the names of a kind, sorted.
+func (s *Set) Names(k Kind) []string { return slices.Sorted(maps.Keys(s.byKind[k])) }
+
+// each yields the resources of type T in no order.
+func each[T Object](s *Set) iter.Seq[T] {
+	var zero T
+	return func(yield func(T) bool) {
+		for _, e := range s.byKind[zero.Kind()] {
+			if !yield(e.Object.(T)) {
+				return
+			}
+		}
+	}
 }
 
 // All returns the resources of type T sorted by name.
 func All[T Object](s *Set) []T {
 	var zero T
-	m := s.byKind[zero.Kind()]
-	out := make([]T, 0, len(m))
-	for _, o := range m {
-		out = append(out, o.(T))
+	out := make([]T, 0, len(s.byKind[zero.Kind()]))
+	for o := range each[T](s) {
+		out = append(out, o)
 	}
-	slices.SortFunc(out, func(a, b T) int {
-		return strings.Compare(a.Base().Metadata.Name, b.Base().Metadata.Name)
-	})
+	slices.SortFunc(out, func(a, b T) int { return compareNames(a, b) })
 	return out
 }
 
@@ -102,5 +152,5 @@ func Get[T Object](s *Set, name string) (o T, ok bool) {
 	if !ok {
 		return zero, false
 	}
-	return x.(T), true
+	return x.Object.(T), true
 }
