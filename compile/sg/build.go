@@ -239,8 +239,10 @@ func way(w *sg.Way, dir sg.Direction, groups []*group) {
 		return 1
 	})
 	w.Rules = make([]sg.Rule, len(rules))
+	w.Effects = make([]sg.Effect, len(rules))
 	for i, r := range rules {
 		w.Rules[i] = r.Rule
+		w.Effects[i] = r.Effect()
 	}
 	w.Closed, w.Default = closed(dir, groups)
 	fill(&w.Remote, rules)

@@ -27,32 +27,52 @@ func fill(t *sg.Table, rules []*resolved) {
 
 	matches := map[string]*sg.Match{}
 	var key []byte
-	type open struct {
-		prefix netip.Prefix
-		node   *sg.Node
-	}
-	var around []open // the prefixes that hold the present one, widest first
+	var around []open
 	for _, p := range prefixes {
 		for len(around) > 0 && !around[len(around)-1].prefix.Overlaps(p) {
 			around = around[:len(around)-1]
 		}
+		here := open{prefix: p, ranks: ranks[p], node: &sg.Node{Above: sg.None}}
+		if len(around) > 0 {
+			here.below(&around[len(around)-1])
+		}
 		key = key[:0]
-		for _, r := range ranks[p] {
+		for _, r := range here.ranks {
 			key = binary.BigEndian.AppendUint32(key, r)
 		}
 		m := matches[string(key)]
 		if m == nil {
-			m = match(rules, ranks[p])
+			m = match(rules, here.ranks)
 			matches[string(key)] = m
 		}
-		n := &sg.Node{Match: m, Above: sg.None}
-		if len(around) > 0 {
-			n.Parent = around[len(around)-1].node
-			n.Above = min(n.Parent.Above, n.Parent.Match.First)
-		}
-		around = append(around, open{p, n})
-		t.Insert(p, n)
+		here.node.Match, here.node.First = m, here.ranks[0]
+		around = append(around, here)
+		t.Insert(p, here.node)
 	}
+}
+
+// open is a prefix that may hold the next ones. Those on the stack hold one
+// another, widest first.
+type open struct {
+	prefix netip.Prefix
+	ranks  []uint32 // in its Match
+	node   *sg.Node
+}
+
+// copied is how many rules of wider prefixes a node copies at most.
+const copied = 16
+
+// below makes the rules of wide hold at o as well.
+func (o *open) below(wide *open) {
+	if len(wide.ranks) <= copied {
+		o.node.Parent, o.node.Above = wide.node.Parent, wide.node.Above
+		o.ranks = slices.Concat(o.ranks, wide.ranks)
+		slices.Sort(o.ranks)
+		o.ranks = slices.Compact(o.ranks)
+		return
+	}
+	o.node.Parent = wide.node
+	o.node.Above = min(wide.node.Above, wide.node.First)
 }
 
 // match paints the ports of every protocol with the rules of ranks, which rise.
@@ -79,7 +99,7 @@ func match(rules []*resolved, ranks []uint32) *sg.Match {
 		}
 		spans[proto] = paint(strokes)
 	}
-	return sg.NewMatch(ranks[0], spans)
+	return sg.NewMatch(spans)
 }
 
 // stroke claims a range of ports for a rule.

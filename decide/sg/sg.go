@@ -47,19 +47,18 @@ func Judge(set *sg.Set, dir sg.Direction, proto sg.Protocol, remote netip.Addr, 
 		}
 		return Verdict{Allowed: true, Code: Allowed, Rule: &w.Default}
 	}
-	r := &w.Rules[best]
-	switch {
-	case !r.Deny:
-		return Verdict{Allowed: true, Code: Allowed, Rule: &r.Ref}
-	case r.Priority >= sg.DefaultPriority:
-		// The closing rule of a group's defaults: nobody wrote a rule that
-		// denies this, there is none that allows it.
-		return Verdict{Code: noRule(dir), Rule: &r.Ref}
-	case dir == sg.Inbound:
-		return Verdict{Code: InboundDeny, Rule: &r.Ref}
-	default:
-		return Verdict{Code: OutboundDeny, Rule: &r.Ref}
+	ref := &w.Rules[best].Ref
+	switch w.Effects[best] {
+	case sg.Allow:
+		return Verdict{Allowed: true, Code: Allowed, Rule: ref}
+	case sg.Close:
+		// Nobody wrote a rule that denies this; there is none that allows it.
+		return Verdict{Code: noRule(dir), Rule: ref}
 	}
+	if dir == sg.Inbound {
+		return Verdict{Code: InboundDeny, Rule: ref}
+	}
+	return Verdict{Code: OutboundDeny, Rule: ref}
 }
 
 func noRule(dir sg.Direction) string {

@@ -24,23 +24,26 @@ func (t *Table) lookup(a netip.Addr) *Node {
 	return n
 }
 
-// Node holds the rules of one remote prefix. The rules of wider prefixes hold
-// too and are found through Parent: to copy them down would cost memory in the
-// product of prefixes and ports.
+// Node holds the rules of one remote prefix. Those of wider prefixes hold too.
+// A few of them are copied down; where they are many they are found through
+// Parent instead, since to copy them all would cost memory in the product of
+// prefixes and ports.
 type Node struct {
 	Parent *Node
-	// Above is the smallest rank that any ancestor holds, so that the walk ends
-	// where nothing better can come.
-	Above uint32
-	Match *Match
+	Match  *Match
+	// First is the smallest rank in Match, Above the smallest that any ancestor
+	// holds: the walk passes over what cannot be better.
+	First, Above uint32
 }
 
 // Best returns the rank of the first rule that matches, None if none does.
 func (n *Node) Best(proto Protocol, port uint16) uint32 {
 	best := None
 	for ; n != nil; n = n.Parent {
-		if r := n.Match.rank(proto, port); r < best {
-			best = r
+		if n.First < best {
+			if r := n.Match.ports[proto].rank(port); r < best {
+				best = r
+			}
 		}
 		if n.Above >= best {
 			break
@@ -51,23 +54,17 @@ func (n *Node) Best(proto Protocol, port uint16) uint32 {
 
 // Match tells for every protocol and port the first rule of one list of rules.
 // Nodes with the same rules share one.
-type Match struct {
-	// First is the smallest rank in it.
-	First uint32
-	ports [Protocols]ports
-}
+type Match struct{ ports [Protocols]ports }
 
 // NewMatch builds a Match from spans by protocol. The spans of one protocol
-// are disjoint, sorted and cover every port.
-func NewMatch(first uint32, spans [Protocols][]Span) *Match {
-	m := &Match{First: first}
+// are disjoint, sorted and begin at port 0.
+func NewMatch(spans [Protocols][]Span) *Match {
+	m := &Match{}
 	for i, s := range spans {
 		m.ports[i] = newPorts(s)
 	}
 	return m
 }
-
-func (m *Match) rank(proto Protocol, port uint16) uint32 { return m.ports[proto].rank(port) }
 
 // Span says that the rule of a rank decides from one port up to the next span.
 type Span struct {
@@ -75,51 +72,70 @@ type Span struct {
 	Rank uint32
 }
 
-// few is how many spans are searched one by one.
-const few = 8
+const (
+	few  = 4   // spans that stand in line
+	many = 256 // spans from which on an index pays for its memory
+)
 
-// ports finds the span of a port. With few spans it compares them in turn; with
-// many it counts the set bits up to the port, which costs the same for any
-// number of them.
+// ports finds the span of a port: among few by comparing them in turn, among
+// more by halving, among many by counting the set bits up to the port, which
+// costs the same for any number.
 type ports struct {
+	few   [few]Span
+	n     int
 	spans []Span
-	index *[portWords]portWord
+	index *index
 }
 
-const portWords = 1 << 16 / 64
-
-type portWord struct {
-	starts uint64 // bit i: a span starts at the i-th port of the word
-	before uint32 // spans that start before the word
+// index has a bit for each port at which a span starts.
+type index struct {
+	starts [1 << 16 / 64]uint64
+	before [1 << 16 / 64]uint16 // spans that start before the word
 }
 
 func newPorts(spans []Span) ports {
-	p := ports{spans: spans}
-	if len(spans) <= few {
+	p := ports{n: len(spans)}
+	if copy(p.few[:], spans) == len(spans) {
 		return p
 	}
-	p.index = new([portWords]portWord)
+	p.spans = spans
+	if len(spans) < many {
+		return p
+	}
+	p.index = &index{}
 	for _, s := range spans {
-		p.index[s.From>>6].starts |= 1 << (s.From & 63)
+		p.index.starts[s.From>>6] |= 1 << (s.From & 63)
 	}
 	n := 0
-	for i := range p.index {
-		p.index[i].before = uint32(n)
-		n += bits.OnesCount64(p.index[i].starts)
+	for i, w := range p.index.starts {
+		p.index.before[i] = uint16(n)
+		n += bits.OnesCount64(w)
 	}
 	return p
 }
 
 func (p *ports) rank(port uint16) uint32 {
-	if p.index != nil {
-		w := &p.index[port>>6]
-		upTo := w.starts << (63 - port&63)
-		return p.spans[int(w.before)+bits.OnesCount64(upTo)-1].Rank
+	if p.n <= few {
+		for i := p.n - 1; i > 0; i-- {
+			if s := p.few[i&(few-1)]; s.From <= port {
+				return s.Rank
+			}
+		}
+		return p.few[0].Rank
 	}
-	for i := len(p.spans) - 1; i >= 0; i-- {
-		if s := &p.spans[i]; s.From <= port {
-			return s.Rank
+	if x := p.index; x != nil {
+		w := port >> 6
+		upTo := bits.OnesCount64(x.starts[w] << (63 - port&63))
+		return p.spans[int(x.before[w])+upTo-1].Rank
+	}
+	low, high := 0, len(p.spans)
+	for high-low > 1 {
+		mid := int(uint(low+high) >> 1)
+		if p.spans[mid].From <= port {
+			low = mid
+		} else {
+			high = mid
 		}
 	}
-	return None
+	return p.spans[low].Rank
 }

@@ -68,6 +68,28 @@ type Rule struct {
 	Peers []string
 }
 
+// Effect is what a rule does with what it matches.
+type Effect uint8
+
+// The effects. Close is that of a group's defaults, which deny what no rule
+// allows.
+const (
+	Allow Effect = iota
+	Deny
+	Close
+)
+
+// Effect returns what the rule does.
+func (r *Rule) Effect() Effect {
+	switch {
+	case !r.Deny:
+		return Allow
+	case r.Priority >= DefaultPriority:
+		return Close
+	}
+	return Deny
+}
+
 // Ports is a range of ports, both ends included.
 type Ports struct{ First, Last uint16 }
 
@@ -93,6 +115,9 @@ type Way struct {
 	// Rules are sorted by priority, deny before allow, then group and place in
 	// it: of two that match, the one that stands first decides.
 	Rules []Rule
+	// Effects says in short what each of Rules does, so that a verdict need not
+	// look at the rule itself.
+	Effects []Effect
 	// Remote finds the node of the most specific prefix around an address.
 	Remote Table
 	// Closed says what becomes of a flow that no rule speaks of, and Default
