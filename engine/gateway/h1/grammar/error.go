@@ -63,6 +63,8 @@ var (
 	ErrTrailerField = &Error{400, "trailer-field", "RFC 9110 6.5.1", "a field is not allowed in a trailer"}
 
 	ErrStatusLine = &Error{502, "status-line", "RFC 9112 4", "the status line is malformed"}
+	ErrInterim    = &Error{502, "interim", "RFC 9110 15.2", "too many interim responses"}
+	ErrUpgrade    = &Error{502, "upgrade", "RFC 9110 7.8", "the connection was switched to a protocol nobody asked for"}
 
 	ErrHeadTimeout = &Error{408, "head-timeout", "RFC 9110 15.5.9", "the request head did not arrive in time"}
 	ErrBodyTimeout = &Error{408, "body-timeout", "RFC 9110 15.5.9", "the request body did not arrive in time"}

@@ -1,0 +1,336 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"time"
+
+	"postern.dev/postern/engine/gateway/exchange"
+	"postern.dev/postern/engine/gateway/h1/grammar"
+)
+
+// Call is one request to a backend.
+type Call struct {
+	Target Target
+	// Method, Path with RawQuery, and Authority are sent in place of the exchange's own where they are not empty.
+	// Without Authority the target's name is sent: a backend is addressed by its own name.
+	Method    string
+	Path      string
+	RawQuery  string
+	Authority string
+	// Header is sent in place of the exchange's where it is not nil.
+	Header *exchange.Header
+	// Timeout bounds the whole call in place of the pool's Total; negative is no bound.
+	Timeout time.Duration
+	// Upgrade passes the client's wish to change protocols on to the backend. If the backend agrees, the response is a
+	// 101 whose Takeover carries the bytes both ways.
+	Upgrade bool
+}
+
+const maxInterim = 8
+
+// Do makes the call. On success the response stands in e, with a body that is read from the backend as it is read by
+// the client; it must be closed, which finishing the exchange does. The error is a *Failure; e's response is then empty.
+//
+// ctx bounds connecting. What follows is bounded by the time-outs and by Close.
+func (p *Pool) Do(ctx context.Context, call *Call, e *exchange.Exchange) error {
+	now := time.Now()
+	o := grammar.Outgoing{
+		Method: call.Method, Path: call.Path, RawQuery: call.RawQuery, Authority: call.Authority,
+		Header: call.Header, Length: e.Request.Length,
+	}
+	b := p.bucket(call.Target)
+	if s := now.Unix(); b.touched.Load() != s {
+		b.touched.Store(s)
+	}
+	if o.Method == "" {
+		o.Method = e.Request.Method
+	}
+	if o.Path == "" {
+		o.Path, o.RawQuery, o.HasQuery = e.Request.Path, e.Request.RawQuery, e.Request.HasQuery
+	}
+	if o.Authority == "" {
+		o.Authority = b.authority
+	}
+	if o.Header == nil {
+		o.Header = &e.Request.Header
+	}
+	if call.Upgrade {
+		o.Upgrade = e.Request.Upgrade
+	}
+	total := call.Timeout
+	if total == 0 {
+		total = p.cfg.Timeouts.Total
+	}
+	var by time.Time
+	if total > 0 {
+		by = now.Add(total)
+	}
+	if f := p.do(ctx, b, &o, e, now, by); f != nil {
+		return f
+	}
+	return nil
+}
+
+func (p *Pool) do(ctx context.Context, b *bucket, o *grammar.Outgoing, e *exchange.Exchange, now, by time.Time) *Failure {
+	repeatable := idempotent(o.Method) && o.Upgrade == ""
+	c := p.take(b, now, repeatable)
+	for {
+		reused := c != nil
+		if c == nil {
+			var f *Failure
+			if c, f = p.dial(ctx, b, by); f != nil {
+				return f
+			}
+		}
+		c.begin(e, o.Method, by, reused)
+		seen, f := c.roundTrip(o, now)
+		if f == nil {
+			return nil
+		}
+		e.Response.Header.Reset()
+		e.Response.Status = 0
+		c.Settle()
+		c.discard()
+		touched := c.pump != nil || seen
+		c.pump, c.e = nil, nil
+		// A pooled connection that the backend had closed in the meantime is nobody's fault. Once is enough: the next
+		// one is new.
+		if !reused || touched || f.Kind != Reset || !repeatable || o.Length != 0 {
+			return f
+		}
+		c, now = nil, time.Now()
+	}
+}
+
+// idempotent lists the methods of RFC 9110 9.2.2.
+func idempotent(method string) bool {
+	switch method {
+	case "GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE":
+		return true
+	}
+	return false
+}
+
+func (c *conn) begin(e *exchange.Exchange, method string, by time.Time, reused bool) {
+	c.e, c.method, c.by, c.reused, c.last = e, method, by, reused, false
+}
+
+// dial opens a connection.
+func (p *Pool) dial(ctx context.Context, b *bucket, by time.Time) (*conn, *Failure) {
+	fail := func(phase Phase, err error) *Failure {
+		return &Failure{Kind: classify(err, phase), Phase: phase, Target: b.target, Err: err}
+	}
+	if t := p.cfg.Timeouts.Connect; t > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, t)
+		defer cancel()
+	}
+	if !by.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, by)
+		defer cancel()
+	}
+	epoch := b.epoch.Load() // CloseWhere during the dial counts
+	nc, err := p.cfg.Dial(ctx, b.target)
+	if err != nil {
+		return nil, fail(Connecting, err)
+	}
+	c := newConn(p, b, epoch, nc)
+	c.watch(nc)
+	if !p.register(c) {
+		nc.Close() // unused
+		return nil, fail(Connecting, ErrClosed)
+	}
+	if b.target.Scheme != "https" {
+		return c, nil
+	}
+	tc := tls.Client(nc, p.tlsConfig(b.target))
+	if err := tc.HandshakeContext(ctx); err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err() // the handshake's own error only says that the connection was closed under it
+		}
+		c.discard()
+		return nil, fail(Securing, err)
+	}
+	p.mu.Lock() // Close looks at nc
+	c.nc, c.tls = tc, true
+	p.mu.Unlock()
+	return c, nil
+}
+
+func (p *Pool) tlsConfig(t Target) *tls.Config {
+	var cfg *tls.Config
+	if p.cfg.TLS != nil {
+		cfg = p.cfg.TLS(t)
+	}
+	if cfg == nil {
+		cfg = &tls.Config{MinVersion: tls.VersionTLS12}
+	} else {
+		cfg = cfg.Clone()
+	}
+	if cfg.ServerName == "" {
+		cfg.ServerName = t.Host
+	}
+	if len(cfg.NextProtos) == 0 {
+		cfg.NextProtos = []string{"http/1.1"}
+	}
+	return cfg
+}
+
+// roundTrip sends the request and reads the response's head. seen says that the backend may have acted on the request.
+func (c *conn) roundTrip(o *grammar.Outgoing, now time.Time) (seen bool, f *Failure) {
+	c.arm(c.by, now)
+	head, bad := grammar.AppendRequest(c.out[:0], o)
+	if bad != nil {
+		return false, &Failure{Kind: Request, Phase: Sending, Target: c.b.target, Reused: c.reused, Err: bad}
+	}
+	if cap(head) <= 4*keptOut {
+		c.out = head[:0]
+	}
+	werr, f := c.send(head, o.Length)
+	if f != nil {
+		return true, f
+	}
+	if werr != nil {
+		c.last = true // yet the backend may have answered before it stopped reading
+	}
+	if t := c.p.cfg.Timeouts.Head; t > 0 {
+		if hb := time.Now().Add(t); c.by.IsZero() || hb.Before(c.by) {
+			c.readBy = hb
+			c.armed = hb
+			c.nc.SetReadDeadline(hb)
+		}
+	}
+	seen, err := c.receive(o)
+	if err == nil {
+		return seen, nil
+	}
+	if c.pump != nil {
+		c.pump.settle(false)
+		if rerr := c.pump.readErr; rerr != nil {
+			return true, &Failure{Kind: RequestBody, Phase: Sending, Target: c.b.target, Reused: c.reused, Err: rerr}
+		}
+	}
+	if werr != nil {
+		return seen, c.fail(Sending, werr)
+	}
+	return seen, c.fail(Awaiting, err)
+}
+
+// receive reads heads up to the final one and sets the exchange's response.
+func (c *conn) receive(o *grammar.Outgoing) (seen bool, err error) {
+	rs := &c.e.Response
+	limits := &c.p.cfg.Limits
+	for range maxInterim {
+		head, err := c.src.Head(limits, false)
+		if err != nil {
+			return seen || err == io.ErrUnexpectedEOF, err
+		}
+		seen = true
+		rs.Header.Reset()
+		cn, untilClose, bad := grammar.ParseResponse(head, rs, o.Method, limits)
+		if bad != nil {
+			return true, bad
+		}
+		if rs.Status >= 200 || rs.Status == 101 {
+			return true, c.final(o, cn, untilClose)
+		}
+		c.src.Release() // interim responses are the backend's hop's own business
+	}
+	return true, grammar.ErrInterim
+}
+
+func (c *conn) final(o *grammar.Outgoing, cn grammar.Connection, untilClose bool) error {
+	rs := &c.e.Response
+	c.last = c.last || cn.Close
+	status, length := rs.Status, rs.Length
+	kind, size := grammar.Sized, length
+	switch {
+	case status == 101:
+		if o.Upgrade == "" || !exchange.EqualFold(rs.Header.Get("Upgrade"), o.Upgrade) {
+			return grammar.ErrUpgrade
+		}
+		c.last, length, size = true, 0, 0
+	case o.Method == "HEAD":
+		size = 0
+	case untilClose:
+		kind = grammar.UntilClose
+	case length < 0:
+		kind = grammar.Chunked
+	}
+	c.body.Reset(&c.src, kind, size, &c.p.cfg.Limits, &rs.Trailer)
+	if c.p.cfg.Timeouts.Head > 0 && !c.readBy.Equal(c.by) { // from here on the whole call's deadline holds
+		c.readBy, c.armed = c.by, c.by
+		c.nc.SetReadDeadline(c.by)
+	}
+	c.e.SetBody(c, length)
+	if status == 101 {
+		rs.Takeover = c.tunnel
+	}
+	return nil
+}
+
+// halfCloser is a connection that can end its sending side alone.
+type halfCloser interface{ CloseWrite() error }
+
+// tunnel carries bytes both ways until both sides have ended or one has failed or fallen silent.
+func (c *conn) tunnel(client net.Conn) {
+	c.nc.SetDeadline(time.Time{})
+	c.armed, c.readBy = time.Time{}, time.Time{}
+	quiet := c.p.cfg.Timeouts.Tunnel
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if !carry(c.nc, client, client, c.nc, quiet) {
+			client.Close()
+			c.nc.Close()
+		}
+	}()
+	if !carry(client, &rest{c}, c.nc, client, quiet) {
+		client.Close()
+		c.nc.Close()
+	}
+	<-done
+}
+
+// rest reads what came behind the head, then the connection.
+type rest struct{ c *conn }
+
+// Read reads from the buffer first.
+func (r *rest) Read(p []byte) (int, error) {
+	if r.c.src.Buffered() > 0 {
+		return r.c.src.Take(p), nil
+	}
+	return r.c.nc.Read(p)
+}
+
+// carry copies src to dst and ends dst's side when src has ended. Traffic on either side keeps both alive.
+func carry(dst net.Conn, src io.Reader, a, b net.Conn, quiet time.Duration) bool {
+	buf := make([]byte, 16<<10)
+	for {
+		if quiet > 0 {
+			by := time.Now().Add(quiet)
+			a.SetDeadline(by)
+			b.SetDeadline(by)
+		}
+		n, err := src.Read(buf)
+		if n > 0 {
+			if _, werr := dst.Write(buf[:n]); werr != nil {
+				return false
+			}
+		}
+		if err == io.EOF {
+			h, ok := dst.(halfCloser)
+			return ok && h.CloseWrite() == nil
+		}
+		if err != nil {
+			return false
+		}
+	}
+}

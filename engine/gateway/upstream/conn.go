@@ -1,0 +1,196 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package upstream
+
+import (
+	"errors"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"postern.dev/postern/engine/gateway/exchange"
+	"postern.dev/postern/engine/gateway/h1/grammar"
+)
+
+// conn is one connection to a backend. As a response's body it belongs to the exchange until that closes it.
+type conn struct {
+	p     *Pool
+	b     *bucket
+	epoch uint64
+	nc    net.Conn
+	tls   bool
+	src   grammar.Source
+	body  grammar.Body
+	out   []byte
+	since time.Time // in the pool
+
+	// Of the call under way.
+	e      *exchange.Exchange
+	method string
+	by     time.Time // when the whole call ends; zero is never
+	readBy time.Time // when the read under way ends
+	armed  time.Time // the deadline set last
+	reused bool
+	last   bool // no call follows on this connection
+	pump   *pump
+
+	raw   syscall.RawConn // nil where peek cannot be used
+	look  func(uintptr)
+	one   byte
+	quiet bool
+}
+
+const keptOut = 4 << 10
+
+func newConn(p *Pool, b *bucket, epoch uint64, nc net.Conn) *conn {
+	c := &conn{p: p, b: b, epoch: epoch, nc: nc, out: make([]byte, 0, keptOut)}
+	c.src.Reset(wire{c})
+	return c
+}
+
+// watch readies the liveness check on the connection's socket, where it has one.
+func (c *conn) watch(under net.Conn) {
+	sc, ok := under.(syscall.Conn)
+	if !ok || !canPeek {
+		return
+	}
+	if raw, err := sc.SyscallConn(); err == nil {
+		c.raw, c.look = raw, c.peek
+	}
+}
+
+type answer uint8
+
+const (
+	no answer = iota
+	yes
+	unknown
+)
+
+func (c *conn) alive() answer {
+	if c.raw == nil {
+		return unknown
+	}
+	if c.raw.Control(c.look) != nil || !c.quiet {
+		return no
+	}
+	return yes
+}
+
+// discard closes the connection for good.
+func (c *conn) discard() {
+	c.p.unregister(c)
+	c.nc.Close() // nothing is owed to the peer any more
+}
+
+// wire is the conn as its Source reads it: under the deadline of the call.
+type wire struct{ c *conn }
+
+// Read reads from the connection.
+func (w wire) Read(p []byte) (int, error) {
+	c := w.c
+	for {
+		n, err := c.nc.Read(p)
+		if n > 0 {
+			return n, nil
+		}
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return 0, err
+		}
+		if now := time.Now(); !c.readBy.IsZero() && !now.Before(c.readBy) && !c.extend(now) {
+			return 0, err
+		}
+		c.armed = c.readBy // the deadline was an old one that was close enough
+		c.nc.SetReadDeadline(c.readBy)
+	}
+}
+
+// extend puts the deadline of the response's head off while the request is still being sent.
+func (c *conn) extend(now time.Time) bool {
+	if c.pump == nil || !c.by.IsZero() && !now.Before(c.by) {
+		return false
+	}
+	select {
+	case <-c.pump.done:
+		return false
+	default:
+	}
+	c.readBy = now.Add(c.p.cfg.Timeouts.Head)
+	if !c.by.IsZero() && c.by.Before(c.readBy) {
+		c.readBy = c.by
+	}
+	return true
+}
+
+// arm sets the deadline of reads and writes. An earlier one that is near stays: wire looks at the clock when it passes.
+// A write under TLS cannot be taken up again, so there it is exact.
+func (c *conn) arm(by time.Time, now time.Time) {
+	c.readBy = by
+	if !c.tls && !c.armed.IsZero() && !by.IsZero() {
+		if early := by.Sub(c.armed); early >= 0 && early <= by.Sub(now)/4 {
+			return
+		}
+	}
+	if c.armed.IsZero() && by.IsZero() {
+		return
+	}
+	c.armed = by
+	c.nc.SetDeadline(by)
+}
+
+// write sends all of p.
+func (c *conn) write(p []byte) error {
+	for {
+		n, err := c.nc.Write(p)
+		p = p[n:]
+		if err == nil || len(p) == 0 {
+			return err
+		}
+		if c.tls || !errors.Is(err, os.ErrDeadlineExceeded) || !c.by.IsZero() && !time.Now().Before(c.by) {
+			return err
+		}
+		c.nc.SetWriteDeadline(c.by)
+	}
+}
+
+// Read reads the response's body.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.body.Read(p)
+	if err == nil || c.body.Done() {
+		return n, err
+	}
+	c.last = true
+	return n, c.fail(Receiving, err)
+}
+
+// Buffered reports how many bytes of the body can be read without waiting.
+func (c *conn) Buffered() int { return c.body.Buffered() }
+
+// Settle ends what is still being sent of the request: the response is complete, or will not be read on.
+func (c *conn) Settle() {
+	if c.pump != nil {
+		c.pump.settle(c.body.Done())
+	}
+}
+
+// Close gives the connection back to the pool where it can be used again, and closes it otherwise.
+func (c *conn) Close() error {
+	c.Settle()
+	if c.pump != nil && c.pump.err != nil {
+		c.last = true
+	}
+	c.pump, c.e = nil, nil
+	if c.last || !c.body.Done() || c.src.Buffered() > 0 { // bytes nobody asked for: whose response would they be?
+		c.discard()
+		return nil
+	}
+	c.src.Release()
+	c.p.put(c)
+	return nil
+}
+
+func (c *conn) fail(phase Phase, err error) *Failure {
+	return &Failure{Kind: classify(err, phase), Phase: phase, Target: c.b.target, Reused: c.reused, Err: err}
+}
