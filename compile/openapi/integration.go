@@ -93,7 +93,9 @@ func (im *importer) integration(v value, at string) operation.Integration {
 		return in
 	}
 	for m := v.first(); m.ok(); m = m.next() {
-		im.part(&in, m, at+"."+m.key())
+		if k := m.key(); k != "type" && k != "cacheNamespace" && k != "$ref" {
+			im.part(&in, m, at+"."+k)
+		}
 	}
 	if (in.Kind == operation.HTTP || in.Kind == operation.HTTPProxy) && !v.get("uri").ok() {
 		if im.o.Backend == "" {
@@ -109,7 +111,6 @@ func (im *importer) integration(v value, at string) operation.Integration {
 // part reads one member of an integration.
 func (im *importer) part(in *operation.Integration, m value, at string) {
 	switch m.key() {
-	case "type", "cacheNamespace", "$ref":
 	case "uri":
 		if in.Kind == operation.HTTP || in.Kind == operation.HTTPProxy {
 			im.uri(in, m.text(), at)
@@ -209,10 +210,8 @@ func (im *importer) mappings(v value, at, prefix string, source func(string) (op
 		path := at + "." + m.key()
 		target, ok := strings.CutPrefix(m.key(), prefix)
 		kind, name, dotted := strings.Cut(target, ".")
-		to, known := map[string]operation.Place{
-			"path": operation.PlacePath, "querystring": operation.PlaceQuery, "header": operation.PlaceHeader,
-		}[kind]
-		if !ok || !known || !dotted || !parameterName.MatchString(name) || prefix != "integration.request." && to != operation.PlaceHeader {
+		to, known := targets[kind]
+		if !ok || !known || !dotted || !isName(name) || prefix != "integration.request." && to != operation.PlaceHeader {
 			im.errorf(path, "nothing can be set by that name")
 			continue
 		}
@@ -229,21 +228,38 @@ func (im *importer) mappings(v value, at, prefix string, source func(string) (op
 	return out
 }
 
-var parameterName = regexp.MustCompile(`^[a-zA-Z0-9._$-]+$`)
+// The places that mappings write and read, by the words for them.
+var (
+	targets = map[string]operation.Place{
+		"path": operation.PlacePath, "querystring": operation.PlaceQuery, "header": operation.PlaceHeader,
+	}
+	requestPlaces = map[string]operation.Place{
+		"path": operation.PlacePath, "querystring": operation.PlaceQuery, "multivaluequerystring": operation.PlaceMultiQuery,
+		"header": operation.PlaceHeader, "multivalueheader": operation.PlaceMultiHeader,
+	}
+	responsePlaces = map[string]operation.Place{
+		"header": operation.PlaceHeader, "multivalueheader": operation.PlaceMultiHeader,
+	}
+)
+
+// isName reports whether s can name a parameter.
+func isName(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; !nameByte(c) && c != '.' && c != '$' && c != '-' {
+			return false
+		}
+	}
+	return s != ""
+}
 
 // requestSource reads where a value of a request comes from.
 func requestSource(s string) (operation.Place, string, error) {
-	return from(s, "method.request.", map[string]operation.Place{
-		"path": operation.PlacePath, "querystring": operation.PlaceQuery, "multivaluequerystring": operation.PlaceMultiQuery,
-		"header": operation.PlaceHeader, "multivalueheader": operation.PlaceMultiHeader,
-	})
+	return from(s, "method.request.", requestPlaces)
 }
 
 // responseSource reads where a value of a response comes from.
 func responseSource(s string) (operation.Place, string, error) {
-	return from(s, "integration.response.", map[string]operation.Place{
-		"header": operation.PlaceHeader, "multivalueheader": operation.PlaceMultiHeader,
-	})
+	return from(s, "integration.response.", responsePlaces)
 }
 
 func from(s, prefix string, places map[string]operation.Place) (operation.Place, string, error) {
@@ -267,7 +283,7 @@ func from(s, prefix string, places map[string]operation.Place) (operation.Place,
 			return operation.PlaceBody, "$." + path, nil
 		}
 		kind, name, _ := strings.Cut(rest, ".")
-		if p, ok := places[kind]; ok && parameterName.MatchString(name) {
+		if p, ok := places[kind]; ok && isName(name) {
 			return p, name, nil
 		}
 	}

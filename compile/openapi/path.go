@@ -31,6 +31,9 @@ func (im *importer) extensions() {
 	im.endpointConfiguration(im.root.get(extension+"endpoint-configuration"), field+"."+extension+"endpoint-configuration")
 	im.endpointConfiguration(im.root.get("servers").first().get(extension+"endpoint-configuration"), field+".servers[0]."+extension+"endpoint-configuration")
 	for m := im.root.first(); m.ok(); m = m.next() {
+		if !strings.HasPrefix(m.key(), "x-") {
+			continue
+		}
 		path := field + "." + m.key()
 		switch m.key() {
 		case extension + "policy":
@@ -81,7 +84,7 @@ func (im *importer) endpointConfiguration(c value, path string) {
 
 // unknown notes an extension that nothing reads.
 func (im *importer) unknown(m value, path string) {
-	if strings.HasPrefix(m.key(), "x-") && !elsewhere[m.key()] {
+	if !elsewhere[m.key()] {
 		im.note(path, "this extension has no effect")
 	}
 }
@@ -129,7 +132,9 @@ func (im *importer) path(p value, at string) {
 	for m := item.first(); m.ok(); m = m.next() {
 		method, ok := methods[m.key()]
 		if !ok {
-			im.unknown(m, at+"."+m.key())
+			if strings.HasPrefix(m.key(), "x-") {
+				im.unknown(m, at+"."+m.key())
+			}
 			continue
 		}
 		if m.kind() != object {
@@ -149,6 +154,9 @@ func (im *importer) operation(m value, at string, o operation.Operation, base st
 	var integration value
 	where := ""
 	for x := m.first(); x.ok(); x = x.next() {
+		if !strings.HasPrefix(x.key(), "x-") && x.key() != "security" {
+			continue // what the operation means to callers is not ours
+		}
 		path := at + "." + x.key()
 		switch x.key() {
 		case "security":

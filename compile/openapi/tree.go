@@ -191,7 +191,7 @@ func (t *tree) unique(parent int32) error {
 
 // parseJSON reads a JSON document (RFC 8259).
 func parseJSON(doc string) (value, error) {
-	p := parser{doc: doc, t: &tree{nodes: make([]node, 0, len(doc)/20+8)}}
+	p := parser{doc: doc, t: &tree{nodes: make([]node, 0, len(doc)/12+8)}}
 	i, err := p.value(0)
 	if err == nil {
 		if p.space(); p.pos < len(doc) {

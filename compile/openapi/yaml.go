@@ -20,6 +20,9 @@ func parseYAML(doc []byte) (v value, err error) {
 			v, err = value{}, fmt.Errorf("not valid YAML: %v", r)
 		}
 	}()
+	if err := shallow(doc); err != nil {
+		return value{}, err
+	}
 	f, err := yaml.ParseBytes(doc, 0)
 	if err != nil {
 		return value{}, err
@@ -141,4 +144,30 @@ func line(n ast.Node) int {
 		return t.Position.Line
 	}
 	return 0
+}
+
+// shallow refuses what nests deeper than any document does: the library needs
+// time in the square of the depth. It counts more than it should where brackets
+// stand in prose, so its bounds are generous.
+func shallow(doc []byte) error {
+	const most = 2 * maxDepth
+	open, column, indenting := 0, 0, true
+	for _, c := range doc {
+		switch {
+		case c == '\n':
+			column, indenting = 0, true
+			continue
+		case c == '[' || c == '{':
+			open++
+		case c == ']' || c == '}':
+			open = max(open-1, 0)
+		}
+		if indenting = indenting && (c == ' ' || c == '-' || c == '?' || c == ':'); indenting {
+			column++
+		}
+		if open > most || column > most {
+			return fmt.Errorf("nested more than %d deep", maxDepth)
+		}
+	}
+	return nil
 }
