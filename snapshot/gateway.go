@@ -5,6 +5,7 @@ package snapshot
 
 import (
 	"net/netip"
+	"time"
 
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot/iam"
@@ -98,6 +99,27 @@ type Domain struct {
 	// Certificate and Key are PEM when they were given.
 	Certificate string
 	Key         model.Secret
+}
+
+// Backend is a set of targets that operations are sent to.
+type Backend struct {
+	Name    string
+	Targets []Target
+	// Protocol is http or https.
+	Protocol string
+	// Network is the one it is resolved and dialled in; nil: from the
+	// Gateway's own place.
+	Network *Network
+	// Timeout bounds a call; 0: the integration's.
+	Timeout time.Duration
+}
+
+// Target is one address of a Backend.
+type Target struct {
+	Host string
+	Port uint16
+	// Weight is its share of the calls, at least 1.
+	Weight int
 }
 
 // Connection is the state of an Endpoint.

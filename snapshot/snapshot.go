@@ -23,6 +23,7 @@ type Snapshot struct {
 	Hosts     map[string]*Interface // by the Host's name
 	Links     map[string]*Link      // by name
 	APIs      map[string]*API       // by name
+	Backends  map[string]*Backend   // by name
 
 	Internet Internet
 	// Public is the view of the internet, of links and of peers.
