@@ -1,0 +1,217 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package compile
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+
+	"postern.dev/postern/model"
+	"postern.dev/postern/snapshot"
+)
+
+// ErrNoPolicy is what deploying a private API without a policy answers.
+var ErrNoPolicy = errors.New("Private REST API doesn't have a resource policy attached to it") //nolint:staticcheck // the exact text that users know
+
+// apis compiles APIs, their Deployments and Stages.
+func (b *build) apis() {
+	for _, a := range model.All[*model.API](b.set) {
+		b.api(a)
+	}
+	newest := map[string]*model.Deployment{}
+	for _, d := range model.All[*model.Deployment](b.set) {
+		if n := newest[d.Spec.API]; n == nil || d.Spec.Number > n.Spec.Number {
+			newest[d.Spec.API] = d
+		}
+	}
+	for _, s := range model.All[*model.Stage](b.set) {
+		b.stage(s, newest)
+	}
+	for _, a := range model.All[*model.API](b.set) {
+		b.path(a)
+	}
+	for _, g := range b.out.Gateways {
+		sortMappings(g.Paths)
+	}
+}
+
+func (b *build) api(a *model.API) {
+	g := b.out.Gateways[a.Spec.Gateway]
+	if g == nil {
+		b.absent(a, "spec.gateway", model.KindGateway, a.Spec.Gateway)
+		return
+	}
+	x := &snapshot.API{
+		Name: a.Metadata.Name, ID: a.Status.ID, Type: a.Spec.Type, Gateway: g,
+		Host: a.Status.Host, Stages: map[string]*snapshot.Stage{},
+	}
+	for _, name := range a.Spec.Endpoints {
+		e := b.out.Endpoints[name]
+		if e == nil {
+			b.absent(a, "spec.endpoints", model.KindEndpoint, name)
+			return
+		}
+		x.Endpoints = append(x.Endpoints, e)
+		host := associatedName(x, e)
+		g.Hosts[host] = &snapshot.Host{Kind: snapshot.HostAssociated, Name: host, API: x, Endpoint: e}
+	}
+	g.APIs[x.ID] = x
+	g.Hosts[x.Host] = &snapshot.Host{Kind: snapshot.HostExecuteAPI, Name: x.Host, API: x}
+	b.out.APIs[x.Name] = x
+}
+
+// associatedName is <api id>-<endpoint id>.execute-api.<region>.<base>.
+func associatedName(a *snapshot.API, e *snapshot.Endpoint) string {
+	_, rest, _ := strings.Cut(a.Host, ".")
+	return a.ID + "-" + e.ID + "." + rest
+}
+
+func (b *build) stage(s *model.Stage, newest map[string]*model.Deployment) {
+	api, short, _ := strings.Cut(s.Metadata.Name, ".")
+	x := b.out.APIs[api]
+	if x == nil {
+		b.absent(s, "metadata.name", model.KindAPI, api)
+		return
+	}
+	a, _ := model.Get[*model.API](b.set, api)
+	st := &snapshot.Stage{Name: short, API: x, Variables: s.Spec.Variables}
+	x.Stages[short] = st
+
+	follows := s.Spec.Deployment == model.Latest || s.Spec.AutoDeploy
+	switch {
+	case b.opts.AsWritten && follows:
+		b.assume["Stage/"+s.Metadata.Name+" serves the API as written"] = true
+		d, err := b.deployment(x, &a.Spec, 0)
+		if err != nil {
+			b.fail(s, "CannotDeploy", err)
+			return
+		}
+		st.Deployment = d
+		return
+	case b.opts.AsWritten:
+		b.assume["Stage/"+s.Metadata.Name+" is not deployed: it does not follow the latest Deployment"] = true
+	}
+
+	d := b.served(s, newest[api])
+	if d == nil {
+		b.note(model.RefOf(s), model.Condition{
+			Type: ConditionDeployed, Reason: "NoDeployment",
+			Message: "the Stage has no Deployment; run: postern deploy " + api + " --stage " + short,
+		})
+		return
+	}
+	compiled, err := b.deployment(x, &d.Spec.Spec, d.Spec.Number)
+	if err != nil {
+		b.fail(s, "CannotServe", err)
+		return
+	}
+	st.Deployment = compiled
+	st.Stale = differences(&d.Spec.Spec, &a.Spec)
+	if len(st.Stale) > 0 {
+		b.note(model.RefOf(s), model.Condition{
+			Type: ConditionStale, Status: true, Reason: "SavedNotDeployed",
+			Message: "API/" + api + " was changed after Deployment " + strconv.Itoa(d.Spec.Number) + " in " +
+				strings.Join(st.Stale, ", ") + "; run: postern deploy " + api + " --stage " + short,
+		})
+	}
+}
+
+// served finds the Deployment that a Stage points at.
+func (b *build) served(s *model.Stage, newest *model.Deployment) *model.Deployment {
+	ref := s.Spec.Deployment
+	if s.Spec.AutoDeploy || ref == model.Latest {
+		return newest
+	}
+	if ref == "" {
+		return nil
+	}
+	api, _, _ := strings.Cut(s.Metadata.Name, ".")
+	d, _ := model.Get[*model.Deployment](b.set, api+"."+string(ref))
+	return d
+}
+
+// deployment compiles one copy of an API.
+func (b *build) deployment(a *snapshot.API, spec *model.APISpec, number int) (*snapshot.Deployment, error) {
+	doc, err := b.memo.document(spec)
+	if err != nil {
+		return nil, err
+	}
+	raw := spec.Policy
+	if !hasPolicy(raw) {
+		raw = doc.Policy
+	}
+	if spec.Type == model.Private && !hasPolicy(raw) {
+		return nil, ErrNoPolicy
+	}
+	policy, err := b.memo.policy(raw, policyScope{region: a.Gateway.Region, api: a.ID})
+	if err != nil {
+		return nil, &model.Error{Kind: model.Invalid, Field: "spec.policy", Msg: err.Error()}
+	}
+	return &snapshot.Deployment{
+		Number: number, Policy: policy, Operations: doc.Table,
+		DisableExecuteAPIEndpoint: spec.DisableExecuteAPIEndpoint,
+	}, nil
+}
+
+// hasPolicy tells whether a policy was written.
+func hasPolicy(raw json.RawMessage) bool {
+	t := bytes.TrimSpace(raw)
+	return len(t) > 0 && !bytes.Equal(t, []byte("null")) && !bytes.Equal(t, []byte(`""`))
+}
+
+// differences lists the fields of an API that need a Deployment to take effect
+// and in which served and saved differ.
+func differences(served, saved *model.APISpec) []string {
+	var out []string
+	add := func(differs bool, field string) {
+		if differs {
+			out = append(out, field)
+		}
+	}
+	add(!sameJSON(served.OpenAPI, saved.OpenAPI), "spec.openapi")
+	add(!sameJSON(served.Policy, saved.Policy), "spec.policy")
+	add(served.Type != saved.Type, "spec.type")
+	add(served.Backend != saved.Backend, "spec.backend")
+	add(served.KeyRequired != saved.KeyRequired, "spec.keyRequired")
+	add(served.DisableExecuteAPIEndpoint != saved.DisableExecuteAPIEndpoint, "spec.disableExecuteApiEndpoint")
+	add(!sameJSON(served.Plugins, saved.Plugins), "spec.plugins")
+	return out
+}
+
+// sameJSON compares two JSON values, not their spelling.
+func sameJSON(a, b json.RawMessage) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	if len(a) == 0 || len(b) == 0 {
+		return len(a) == len(b)
+	}
+	var x, y any
+	if json.Unmarshal(a, &x) != nil || json.Unmarshal(b, &y) != nil {
+		return false
+	}
+	p, errP := json.Marshal(x) // object keys come out sorted
+	q, errQ := json.Marshal(y)
+	return errP == nil && errQ == nil && bytes.Equal(p, q)
+}
+
+// path adds an API with a base path to its Gateway's own host name.
+func (b *build) path(a *model.API) {
+	x := b.out.APIs[a.Metadata.Name]
+	if x == nil || a.Spec.Path == "" {
+		return
+	}
+	name := a.Spec.Stage
+	if name == "" && len(x.Stages) == 1 {
+		for only := range x.Stages {
+			name = only
+		}
+	}
+	x.Gateway.Paths = append(x.Gateway.Paths, snapshot.PathMapping{
+		Path: strings.Trim(a.Spec.Path, "/"), API: x, Stage: x.Stages[name], StageName: name,
+	})
+}

@@ -1,0 +1,104 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package explain
+
+import (
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"postern.dev/postern/explain/answer"
+	"postern.dev/postern/snapshot/sg"
+)
+
+// target is what is asked for.
+type target struct {
+	scheme string // http, https, tcp, udp, dns
+	name   string // host name in lower case; empty when addr was given
+	addr   netip.Addr
+	port   uint16
+	// host is the authority as a client sends it.
+	host        string
+	path, query string
+	proto       sg.Protocol
+}
+
+// web tells whether the target speaks HTTP.
+func (t *target) web() bool { return t.scheme == "http" || t.scheme == "https" }
+
+// parseTarget reads the URL of a question.
+func parseTarget(text string) (target, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return target{}, invalid("url", "%q is no URL: %v", text, err)
+	}
+	t := target{scheme: u.Scheme, proto: sg.TCP}
+	switch u.Scheme {
+	case "http":
+		t.port = 80
+	case "https":
+		t.port = 443
+	case "udp":
+		t.proto = sg.UDP
+	case "tcp", "dns":
+	default:
+		return target{}, invalid("url", "%q: the scheme is none of http, https, tcp, udp, dns", text)
+	}
+	host := u.Hostname()
+	if host == "" {
+		return target{}, invalid("url", "%q names no host", text)
+	}
+	if p := u.Port(); p != "" {
+		n, err := strconv.ParseUint(p, 10, 16)
+		if err != nil || n == 0 {
+			return target{}, invalid("url", "%q: the port is not between 1 and 65535", text)
+		}
+		t.port = uint16(n)
+	}
+	if t.port == 0 && u.Scheme != "dns" {
+		return target{}, invalid("url", "%q names no port; write %s://host:port", text, u.Scheme)
+	}
+	if u.User != nil {
+		return target{}, invalid("url", "%q: user and password in a URL are not sent; use a header", text)
+	}
+	if t.addr, err = netip.ParseAddr(host); err != nil {
+		t.addr = netip.Addr{}
+		t.name = strings.ToLower(strings.TrimSuffix(host, "."))
+	}
+	t.host = u.Host
+	t.path, t.query = u.EscapedPath(), u.RawQuery
+	if t.path == "" {
+		t.path = "/"
+	}
+	return t, nil
+}
+
+// header finds a header field of the question by its lower-case name.
+func header(q *answer.Question, lower string) (string, bool) {
+	for _, h := range q.Headers {
+		if strings.ToLower(h.Name) == lower {
+			return h.Value, true
+		}
+	}
+	return "", false
+}
+
+// method is the question's method, GET if it names none.
+func method(q *answer.Question) string {
+	if q.Method == "" {
+		return "GET"
+	}
+	return q.Method
+}
+
+func keys[V any](m map[string]V) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out
+}
