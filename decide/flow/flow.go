@@ -20,7 +20,13 @@ type Query struct {
 	Proto  sg.Protocol
 	Dst    netip.Addr
 	Port   uint16 // that is called; 0 for ICMP
+	// LinkDown tells of a Link that it carries nothing, as an engine observed;
+	// nil where that is not known. For a packet that came in by a Link it is.
+	LinkDown func(*snapshot.Link) bool
 }
+
+// down tells whether l is known to carry nothing.
+func (q *Query) down(l *snapshot.Link) bool { return l.Down || q.LinkDown != nil && q.LinkDown(l) }
 
 // Source is who opens the flow. The engine vouches for it.
 type Source struct {

@@ -49,7 +49,7 @@ func (j *judge) source() bool {
 		j.noRoute(src.Interface.Owner, ForeignSource)
 		return false
 	case src.Link != nil:
-		if src.Link.Down && !j.add(Step{
+		if j.v.Query.down(src.Link) && !j.add(Step{
 			Layer: LayerRoute, Outcome: Stop, Code: RouteLinkDown, Cause: LinkDown, Component: linkRef(src.Link),
 		}) {
 			return false
@@ -102,7 +102,7 @@ func (j *judge) link(r *snapshot.Route) bool {
 		Layer: LayerRoute, Code: RouteLink, Component: linkRef(r.Link), Route: r,
 		Overlap: overlap(n, r, j.v.Query.Dst),
 	}
-	if r.Link.Down {
+	if j.v.Query.down(r.Link) {
 		step.Outcome, step.Code, step.Cause = Stop, RouteLinkDown, LinkDown
 	}
 	return j.add(step)
