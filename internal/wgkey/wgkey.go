@@ -35,6 +35,16 @@ func ParsePublic(s string) (Public, error) {
 	return Public(b), err
 }
 
+// ParsePublicHex reads a public key in the form of WireGuard's configuration
+// protocol.
+func ParsePublicHex(s string) (Public, error) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != Size {
+		return Public{}, errors.New("wgkey: not a key: want 32 bytes in hexadecimal")
+	}
+	return Public(b), nil
+}
+
 // IsZero reports whether no key is set.
 func (k Public) IsZero() bool { return k == Public{} }
 
