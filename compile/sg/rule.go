@@ -67,8 +67,8 @@ func (s *Scope) rule(g *model.SecurityGroup, i int) (resolved, error) {
 	if out.Priority == 0 {
 		out.Priority = 1000
 	}
-	if out.Priority < 1 || out.Priority > 64999 {
-		return out, fmt.Errorf("%s.priority: %d is not between 1 and 64999", path, r.Priority)
+	if out.Priority < 1 || out.Priority > model.MaxPriority {
+		return out, fmt.Errorf("%s.priority: %d is not between 1 and %d", path, r.Priority, model.MaxPriority)
 	}
 	if r.Action != "" && r.Action != "allow" && r.Action != "deny" {
 		return out, fmt.Errorf("%s.action: %q is neither allow nor deny", path, r.Action)
@@ -87,11 +87,11 @@ func (s *Scope) rule(g *model.SecurityGroup, i int) (resolved, error) {
 		return out, fmt.Errorf("%s.protocol: %w", path, err)
 	}
 	for j, p := range r.Ports {
-		ports, err := parsePorts(p)
+		ports, err := model.ParsePorts(p)
 		if err != nil {
 			return out, fmt.Errorf("%s.ports[%d]: %w", path, j, err)
 		}
-		out.Ports = append(out.Ports, ports)
+		out.Ports = append(out.Ports, sg.Ports(ports))
 	}
 	for j, p := range out.Peers {
 		if g.Spec.Defaults == "enterprise" && strings.HasPrefix(p, "group:") {
@@ -116,22 +116,6 @@ func protocol(p string) (sg.Protocol, error) {
 		return sg.ICMP, nil
 	}
 	return sg.Any, fmt.Errorf("%q is none of tcp, udp, icmp and any", p)
-}
-
-// parsePorts reads 443, 8000-8100 and 8080/8080.
-func parsePorts(text string) (sg.Ports, error) {
-	first, last := text, text
-	if i := strings.IndexAny(text, "-/"); i >= 0 {
-		first, last = text[:i], text[i+1:]
-	}
-	a, err := strconv.ParseUint(first, 10, 16)
-	if err == nil {
-		var b uint64
-		if b, err = strconv.ParseUint(last, 10, 16); err == nil && a <= b {
-			return sg.Ports{First: uint16(a), Last: uint16(b)}, nil
-		}
-	}
-	return sg.Ports{}, fmt.Errorf("%q is no port or range of ports; write 443 or 8000-8100", text)
 }
 
 // builtIn is a rule that nobody wrote.
@@ -202,9 +186,16 @@ func (s *Scope) peer(p string) ([]netip.Prefix, error) {
 	return ps, nil
 }
 
-func (s *Scope) lookup(p string) ([]netip.Prefix, error) {
-	if name, ok := strings.CutPrefix(p, "group:"); ok {
-		members := s.env.Members(name)
+func (s *Scope) lookup(text string) ([]netip.Prefix, error) {
+	if text == anyPeer {
+		return anywhere, nil
+	}
+	p, err := model.ParsePeer(text)
+	if err != nil {
+		return nil, err
+	}
+	if p.Group != "" {
+		members := s.env.Members(p.Group)
 		out := make([]netip.Prefix, len(members))
 		for i, a := range members {
 			a = a.Unmap()
@@ -212,21 +203,15 @@ func (s *Scope) lookup(p string) ([]netip.Prefix, error) {
 		}
 		return out, nil
 	}
-	switch p {
-	case anyPeer:
-		return anywhere, nil
-	case "tag:VirtualNetwork":
+	switch p.Tag {
+	case model.TagVirtualNetwork:
 		return s.env.VirtualNetwork, nil
-	case "tag:Internet":
+	case model.TagInternet:
 		return complement(aggregate(s.env.VirtualNetwork)), nil
-	case "tag:ApiManagement":
+	case model.TagAPIManagement:
 		return s.env.ApiManagement, nil
-	case "tag:AzureLoadBalancer":
+	case model.TagAzureLoadBalancer:
 		return s.env.AzureLoadBalancer, nil
 	}
-	prefix, err := netip.ParsePrefix(p)
-	if err != nil {
-		return nil, fmt.Errorf("%q is no CIDR, group:NAME or tag: Internet, VirtualNetwork, ApiManagement, AzureLoadBalancer", p)
-	}
-	return []netip.Prefix{prefix}, nil
+	return []netip.Prefix{p.Prefix}, nil
 }

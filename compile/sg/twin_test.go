@@ -255,7 +255,7 @@ func drawRule(references bool) *rapid.Generator[model.Rule] {
 			Protocol:  rapid.SampledFrom([]string{"", "any", "tcp", "udp", "icmp"}).Draw(t, "protocol"),
 		}
 		ports := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) string {
-			a, b := drawPort(t), drawPort(t)
+			a, b := max(1, drawPort(t)), max(1, drawPort(t))
 			return fmt.Sprintf("%d%s%d", min(a, b), rapid.SampledFrom([]string{"-", "/"}).Draw(t, "dash"), max(a, b))
 		}), 0, 12)
 		r.Ports = ports.Draw(t, "ports")
@@ -346,4 +346,42 @@ func shuffled[T any](in []T) []T {
 	out := slices.Clone(in)
 	rand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
 	return out
+}
+
+// TestManyRulesEqualTheTwin has enough rules for the structures that few never
+// reach: port indexes, and parents that are linked instead of copied.
+func TestManyRulesEqualTheTwin(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+		w := world{env: noEnv}
+		g := &model.SecurityGroup{}
+		g.Metadata.Name = "dense"
+		nested := []string{"0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/16", "10.0.1.0/24", "10.0.1.0/25", "10.0.1.0/29", "fd00::/8"}
+		for range 1 + r.IntN(600) {
+			rule := model.Rule{
+				Direction: "inbound", Action: []string{"allow", "deny"}[r.IntN(2)], Priority: 1 + r.IntN(300),
+				Protocol: []string{"any", "tcp"}[r.IntN(2)],
+			}
+			// Often at the same few ranges, so that ranks meet.
+			first := r.IntN(2000)
+			rule.Ports = []string{fmt.Sprintf("%d-%d", 1+first, 1+first+r.IntN(3))}
+			rule.From = []string{nested[r.IntN(1+r.IntN(len(nested)))]}
+			g.Spec.Rules = append(g.Spec.Rules, rule)
+		}
+		w.groups = []*model.SecurityGroup{g}
+		set, err := build.New().In(w.env).Set(g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 50 {
+			f := flow{
+				proto: []sg.Protocol{sg.TCP, sg.UDP}[r.IntN(2)], port: uint16(r.IntN(2010)),
+				remote: netip.AddrFrom4([4]byte{10, 0, byte(r.IntN(3)), byte(r.IntN(140))}),
+			}
+			code, rule := verdict(set, f)
+			if wantCode, wantRule := twin(w.env, w.groups, f); code != wantCode || rule != wantRule {
+				t.Fatalf("%+v: %s by %q, the twin says %s by %q", f, code, rule, wantCode, wantRule)
+			}
+		}
+	})
 }
