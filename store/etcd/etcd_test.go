@@ -12,7 +12,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -282,19 +284,28 @@ func TestAReaderThatMissedTheLogRelists(t *testing.T) {
 }
 
 func TestALostAnswerIsResolved(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "s"), Options{})
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{startCluster(t)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := &forgetful{KV: client.KV}
+	client.KV = answers
+	s, err := start(t.Context(), client, nil, Options{}.withDefaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.run()
+	t.Cleanup(func() { shut(t, s) })
 	apply(t, s, small("a", "1"))
 	for _, c := range []struct {
 		name string
-		lose int // answers lost before one arrives
-	}{{"once", 1}, {"three times", 3}} {
+		lose int64 // answers lost before one arrives
+		size int
+	}{{"once", 1, 10}, {"three times", 3, 10}, {"of a large change", 2, 1 << 20}} {
 		t.Run(c.name, func(t *testing.T) {
 			before := s.state.Revision()
-			kv := s.client.KV
-			s.client.KV = &forgetful{KV: kv, lose: c.lose}
-			rev := apply(t, s, small("a", c.name))
-			s.client.KV = kv
-			if rev != before+1 {
+			answers.lose.Store(c.lose)
+			if rev := apply(t, s, small("a", strings.Repeat("x", c.size))); rev != before+1 {
 				t.Errorf("revision %d, want %d", rev, before+1)
 			}
 			if rev := apply(t, s, small("a", "next")); rev != before+2 {
@@ -303,15 +314,18 @@ func TestALostAnswerIsResolved(t *testing.T) {
 		})
 	}
 	t.Run("for good", func(t *testing.T) {
-		kv := s.client.KV
-		s.client.KV = &forgetful{KV: kv, lose: 1 << 30}
+		answers.lose.Store(1 << 30)
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		_, err := s.Apply(ctx, small("a", "lost"))
-		s.client.KV = kv
+		answers.lose.Store(0)
 		var e *store.Error
 		if !errors.As(err, &e) || !e.Unknown || e.Kind != store.Unavailable {
 			t.Errorf("error %v, want an unknown outcome", err)
+		}
+		docs, _, err := s.Load(t.Context())
+		if err != nil || len(docs) != 1 || string(docs[0].Data) != "lost" {
+			t.Errorf("Load after the doubt: %v, %v", docs, err)
 		}
 	})
 }
@@ -319,7 +333,7 @@ func TestALostAnswerIsResolved(t *testing.T) {
 // forgetful commits, and loses the answers.
 type forgetful struct {
 	clientv3.KV
-	lose int
+	lose atomic.Int64
 }
 
 func (f *forgetful) Txn(ctx context.Context) clientv3.Txn { return &forgetfulTxn{f.KV.Txn(ctx), f} }
@@ -335,8 +349,7 @@ func (t *forgetfulTxn) Else(o ...clientv3.Op) clientv3.Txn { t.Txn = t.Txn.Else(
 
 func (t *forgetfulTxn) Commit() (*clientv3.TxnResponse, error) {
 	r, err := t.Txn.Commit()
-	if err == nil && t.f.lose > 0 {
-		t.f.lose--
+	if err == nil && t.f.lose.Add(-1) >= 0 {
 		return nil, errors.New("the answer was lost")
 	}
 	return r, err

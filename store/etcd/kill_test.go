@@ -27,14 +27,19 @@ import (
 
 const childEnv = "POSTERN_STORE_CHILD"
 
-// TestMain turns the test binary into the writer that the kill test kills.
+// children are what the test binary does instead of testing when one of these
+// environment variables names a folder.
+var children = map[string]func(dir string) error{childEnv: writeUntilKilled}
+
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(childEnv); dir != "" {
-		if err := writeUntilKilled(dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+	for env, run := range children {
+		if dir := os.Getenv(env); dir != "" {
+			if err := run(dir); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			return
 		}
-		return
 	}
 	goleak.VerifyTestMain(m)
 }

@@ -62,7 +62,8 @@ type server struct {
 
 // Open returns the store kept in a folder, which is created if it does not
 // exist. Only one process can have it open. When the disk fails or is full,
-// the store fails with ErrUnavailable, and must be closed and opened again.
+// the store fails with ErrUnavailable for good: close it and open it again or,
+// where Close says that etcd does not stop, restart the process.
 func Open(ctx context.Context, dir string, o Options) (s *Store, err error) {
 	o = o.withDefaults()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -239,7 +240,6 @@ func (v *server) start(ctx context.Context, dir string, o Options) error {
 
 func (v *server) close() error {
 	v.closing.Store(true)
-	var err error
 	if v.etcd != nil {
 		stopped := make(chan struct{})
 		go func() {
@@ -254,11 +254,12 @@ func (v *server) close() error {
 		select {
 		case <-stopped:
 		case <-late:
-			err = store.NewError(store.ErrUnavailable, "etcd does not stop after its failure; restart the process", context.Cause(v.failed))
+			// The folder stays locked: etcd still holds its files.
+			return store.NewError(store.ErrUnavailable, "etcd does not stop after its failure; restart the process", context.Cause(v.failed))
 		}
 	}
 	v.fail(store.NewError(store.ErrClosed, "", nil))
-	return errors.Join(err, v.release())
+	return v.release()
 }
 
 // giveUp is what happens instead of the end of the process when etcd finds no

@@ -145,11 +145,22 @@ func (s *Store) push(ctx context.Context, e entry, value []byte) (int64, error) 
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			out := store.NewError(store.ErrUnavailable, "no answer to a commit", errors.Join(context.Cause(ctx), err))
-			out.Unknown = true
-			return 0, out
+			return 0, doubtful(context.Cause(ctx), err)
 		}
 	}
+}
+
+// doubtful is the error of a commit without an answer.
+func doubtful(cause, last error) error {
+	out := store.NewError(store.ErrUnavailable, "no answer to a commit", errors.Join(cause, last))
+	var own *store.Error
+	if errors.As(cause, &own) {
+		// It knows better: the store was closed, or its server died.
+		e := *own
+		out = &e
+	}
+	out.Unknown = true
+	return out
 }
 
 // lost tells why a transaction did not succeed.
