@@ -20,13 +20,15 @@ func conditionHolds(c *iam.Condition, r *Request) bool {
 		return v.kind == missing && c.WantAbsent || v.kind != missing && c.WantPresent
 	}
 	if v.kind == missing {
-		switch {
-		case o.IfExists || o.Set == iam.SetForAll:
+		// A qualifier asks about the values, of which there are none: all of them
+		// pass and not any does, and IfExists has no say in that.
+		switch o.Set {
+		case iam.SetForAll:
 			return true
-		case o.Set == iam.SetForAny:
+		case iam.SetForAny:
 			return false
 		}
-		return o.Negated
+		return o.IfExists || o.Negated
 	}
 	if v.kind != kindStrings {
 		return valueMatches(c, &v, r) != o.Negated

@@ -55,7 +55,7 @@ func TestMissingKey(t *testing.T) {
 		f("ForAllValues:"+o.Name, true)
 		f("ForAnyValue:"+o.Name, false)
 		f("ForAllValues:"+o.Name+"IfExists", true)
-		f("ForAnyValue:"+o.Name+"IfExists", true)
+		f("ForAnyValue:"+o.Name+"IfExists", false)
 	}
 	if !holds(t, `"Null":{"aws:Absent":"true"}`, get()) {
 		t.Error("Null true does not hold for a missing key")

@@ -76,7 +76,7 @@ func Evaluate(p *iam.Policy, r *Request) Verdict {
 // matches reports whether every element of s holds for r.
 func matches(s *iam.Statement, r *Request) bool {
 	if !principalMatches(&s.Principals, s.Effect, &r.Principal) ||
-		!actionMatches(&s.Actions, r) || !resourceMatches(&s.Resources, s.Effect, r) {
+		!actionMatches(&s.Actions, r) || !resourceMatches(&s.Resources, r) {
 		return false
 	}
 	for i := range s.Conditions {

@@ -139,7 +139,7 @@ func explainStatement(s *iam.Statement, r *Request) StatementTrace {
 		Want:  actionTexts(&s.Actions), Got: []string{r.Action},
 	}, Check{
 		Element: ElementResource, Path: s.Resources.Path,
-		Holds: resourceMatches(&s.Resources, s.Effect, r),
+		Holds: resourceMatches(&s.Resources, r),
 		Want:  resourceTexts(&s.Resources), Got: []string{r.Resource.ARN()},
 	})
 	for i := range s.Conditions {

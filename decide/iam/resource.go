@@ -5,17 +5,15 @@ package iam
 
 import "postern.dev/postern/snapshot/iam"
 
-// resourceMatches reports whether the Resource or NotResource element of a
-// statement of that effect holds for r.
-func resourceMatches(e *iam.Resources, effect iam.Effect, r *Request) bool {
+func resourceMatches(e *iam.Resources, r *Request) bool {
 	for i := range e.Patterns {
 		if resourceOne(&e.Patterns[i], r) {
 			return !e.Not
 		}
 	}
-	// A pattern with a variable that cannot be resolved matches nothing. Its
-	// complement is then everything, which a Deny may have but an Allow may not.
-	return e.Not && (effect == iam.Deny || !anyUnresolved(e, r))
+	// With a variable that cannot be resolved it is not known what NotResource
+	// excepts, and the statement matches nothing.
+	return e.Not && !anyUnresolved(e, r)
 }
 
 func resourceOne(p *iam.ResourcePattern, r *Request) bool {

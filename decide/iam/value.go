@@ -204,15 +204,18 @@ func ParseTime(s string) (time.Time, bool) {
 		if err != nil || len(seconds) == 4 || len(seconds) > 12 {
 			return time.Time{}, false
 		}
-		return time.Unix(n, 0).UTC(), true
+		return inCalendar(time.Unix(n, 0).UTC())
 	}
 	for _, l := range timeLayouts {
 		if t, err := time.Parse(l, s); err == nil {
-			return t.UTC(), true
+			return inCalendar(t.UTC())
 		}
 	}
 	return time.Time{}, false
 }
+
+// inCalendar refuses what ISO 8601 cannot write.
+func inCalendar(t time.Time) (time.Time, bool) { return t, 0 <= t.Year() && t.Year() <= 9999 }
 
 func allDigits(s string) bool {
 	for i := 0; i < len(s); i++ {
