@@ -23,8 +23,12 @@ func newCore(to *slog.Logger, silent *atomic.Bool) core {
 	return core{to: to.With("component", "etcd"), silent: silent}
 }
 
-func level(l zapcore.Level) slog.Level {
-	if l >= zapcore.ErrorLevel {
+// early is an error that etcd reports when a new member looks at its own file
+// before the first term is in it. It looks again seconds later.
+const early = "failed to update storage version"
+
+func level(l zapcore.Level, message string) slog.Level {
+	if l >= zapcore.ErrorLevel && message != early {
 		return slog.LevelError
 	}
 	return slog.LevelDebug
@@ -32,7 +36,7 @@ func level(l zapcore.Level) slog.Level {
 
 // Enabled implements zapcore.Core.
 func (c core) Enabled(l zapcore.Level) bool {
-	return l >= zapcore.WarnLevel && (c.silent == nil || !c.silent.Load()) && c.to.Enabled(context.Background(), level(l))
+	return l >= zapcore.WarnLevel && (c.silent == nil || !c.silent.Load()) && c.to.Enabled(context.Background(), level(l, ""))
 }
 
 // With implements zapcore.Core.
@@ -61,7 +65,7 @@ func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	for k, v := range m.Fields {
 		attrs = append(attrs, slog.Any(k, v))
 	}
-	c.to.LogAttrs(context.Background(), level(e.Level), e.Message, attrs...)
+	c.to.LogAttrs(context.Background(), level(e.Level, e.Message), e.Message, attrs...)
 	return nil
 }
 
