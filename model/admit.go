@@ -59,13 +59,9 @@ func Admit(current *Set, change Change, opts Options) (next *Set, changed []Ref,
 	}
 	a.puts(change.Puts)
 	a.deletes(change.Deletes)
-	if len(a.errs) > 0 {
-		a.errs.Sort()
-		return nil, nil, a.errs
-	}
 	a.spread()
 	a.settle()
-	a.errs = append(a.errs, validate(a.next, a.touched, a.deleted)...)
+	a.errs = append(a.errs, validate(a.next, a.touched, a.seeds, a.deleted)...)
 	a.referrers()
 	a.segment()
 	if len(a.errs) > 0 {
@@ -306,7 +302,7 @@ func (a *admission) segment() {
 			continue
 		}
 		for i, s := range n.Spec.CIDRs {
-			if p, err := ParsePrefix(s); err == nil && p.Overlaps(a.opts.Internet) {
+			if p, err := ParsePrefix(s); err == nil && p.Bits() > 0 && p.Overlaps(a.opts.Internet) {
 				a.fail(Invalid, n, fmt.Sprintf("spec.cidrs[%d]", i), "%s overlaps the internet segment %s; choose another prefix", p, a.opts.Internet)
 			}
 		}

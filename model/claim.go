@@ -121,7 +121,6 @@ func (c claim) message(other Object) string {
 }
 
 // claims fails for each claim of one of these that another resource makes too.
-// The one that comes later in listing order is at fault.
 func (c *check) claims(these map[Ref]bool) {
 	wanted := make(map[claim][]claimant, len(these))
 	for r := range these {
@@ -147,7 +146,7 @@ func (c *check) claims(these map[Ref]bool) {
 		if len(who) < 2 {
 			continue
 		}
-		slices.SortFunc(who, func(a, b claimant) int { return compareObjects(a.o, b.o) })
+		slices.SortFunc(who, func(a, b claimant) int { return c.seniority(a.o, b.o) })
 		for _, w := range who[1:] {
 			if w.o != who[0].o {
 				c.failAt(w.o, w.field, "%s", x.message(who[0].o))
@@ -251,7 +250,7 @@ func (c *check) overlaps(list []claimedPrefix) {
 		if len(stack) > 0 {
 			y := stack[len(stack)-1]
 			late, early := x, y
-			if compareObjects(late.o, early.o) < 0 {
+			if c.seniority(late.o, early.o) < 0 {
 				late, early = early, late
 			}
 			if late.o != early.o {

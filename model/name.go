@@ -29,7 +29,7 @@ func checkLabel(s string) error {
 	for i, c := range s {
 		switch {
 		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-' && i > 0 && i < len(s)-1:
-		case c >= 'A' && c <= 'Z':
+		case c >= 'A' && c <= 'Z' && checkLabel(strings.ToLower(s)) == nil:
 			return fmt.Errorf("%q has capital letters; write %q", s, strings.ToLower(s))
 		case c == '-':
 			return fmt.Errorf("%q begins or ends with a hyphen", s)

@@ -105,7 +105,9 @@ func References(o Object) []Reference {
 		weak = true
 		add(KindAPI, o.Spec.API, "spec.api")
 	case *Stage:
-		add(KindAPI, APIName(o.Metadata.Name), "metadata.name")
+		if strings.Contains(o.Metadata.Name, ".") {
+			add(KindAPI, APIName(o.Metadata.Name), "metadata.name")
+		}
 		if n, ok := o.Spec.Deployment.Number(); ok {
 			out = append(out, Reference{Ref: Ref{KindDeployment, fmt.Sprintf("%s.%d", APIName(o.Metadata.Name), n)}, Field: "spec.deployment", Weak: true})
 		}

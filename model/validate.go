@@ -20,13 +20,14 @@ func Validate(s *Set) Errors {
 			all[Ref{k, n}] = true
 		}
 	}
-	return validate(s, all, nil)
+	return validate(s, all, nil, nil)
 }
 
-// validate judges the resources in these, alone and with all others; a
-// reference to something deleted is left to the caller.
-func validate(s *Set, these, deleted map[Ref]bool) Errors {
-	c := &check{s: s, deleted: deleted}
+// validate judges the resources in these, alone and with all others. Of two
+// that clash the one in fresh is at fault. A reference to something deleted is
+// left to the caller.
+func validate(s *Set, these, fresh, deleted map[Ref]bool) Errors {
+	c := &check{s: s, fresh: fresh, deleted: deleted}
 	for r := range these {
 		if e := s.byKind[r.Kind][r.Name]; e != nil {
 			c.resource(e)
@@ -41,10 +42,22 @@ func validate(s *Set, these, deleted map[Ref]bool) Errors {
 
 // check gathers what is wrong.
 type check struct {
-	s       *Set
-	deleted map[Ref]bool
-	errs    Errors
-	o       Object // what is being judged
+	s              *Set
+	fresh, deleted map[Ref]bool
+	errs           Errors
+	o              Object // what is being judged
+}
+
+// seniority orders resources that clash: what was there before comes first,
+// then what is listed first.
+func (c *check) seniority(a, b Object) int {
+	if x, y := c.fresh[RefOf(a)], c.fresh[RefOf(b)]; x != y {
+		if y {
+			return -1
+		}
+		return 1
+	}
+	return compareObjects(a, b)
 }
 
 // fail adds an error about a field of what is being judged.

@@ -33,7 +33,7 @@ func (c *check) zone(z *Zone) {
 		c.record(r, name, at)
 		k := key{name, r.Type}
 		if j, ok := seen[k]; ok {
-			c.fail(at, "there is a %s record for %q at [%d] already; write all values there", r.Type, name, j)
+			c.fail(at, "records of type %s for %q stand at [%d] already; write all values there", r.Type, name, j)
 			continue
 		}
 		seen[k] = i
