@@ -20,6 +20,7 @@ func (b *build) domains() {
 
 func (b *build) domain(d *model.Domain) {
 	x := &snapshot.Domain{Name: strings.ToLower(d.Metadata.Name), ID: d.Status.ID, Type: d.Spec.Type}
+	x.Resource = x.Name + "+" + x.ID
 	var g *snapshot.Gateway
 	for _, m := range d.Spec.Mappings {
 		a := b.out.APIs[m.API]
@@ -58,6 +59,7 @@ func (b *build) domain(d *model.Domain) {
 		return
 	}
 	x.Policy = policy
+	x.ARN = "arn:aws:execute-api:" + g.Region + ":" + Account + ":/domainnames/" + x.Resource
 	if t := d.Spec.TLS; t != nil {
 		if len(t.ACME) > 0 {
 			b.failf(d, "Unsupported", "spec.tls.acme: this version issues no certificates by ACME; give certificate and key, or leave tls out for the private CA")

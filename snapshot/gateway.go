@@ -96,6 +96,9 @@ type Domain struct {
 	Mappings  []PathMapping
 	Endpoints []*Endpoint
 	Policy    *iam.Policy
+	// Resource is Name+ID, ARN the Domain's own: how policies see a private
+	// Domain.
+	Resource, ARN string
 	// Certificate and Key are PEM when they were given.
 	Certificate string
 	Key         model.Secret

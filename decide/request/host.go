@@ -12,7 +12,9 @@ import (
 // name, or its host name and path.
 func (j *judge) host() bool {
 	v, a := &j.v, j.a
-	v.Host = Find(j.g, a.Host)
+	if !a.TLS || a.Host != a.SNI {
+		v.Host = Find(j.g, a.Host)
+	}
 	if j.e != nil && a.HasAPIID {
 		api := j.g.APIs[a.APIID]
 		if api == nil {
@@ -51,7 +53,7 @@ func (j *judge) host() bool {
 // named goes on with an API that was named by id.
 func (j *judge) named(api *snapshot.API) bool {
 	v := &j.v
-	v.API, j.direct = api, true
+	v.API = api
 	switch {
 	case j.e != nil && api.Type != model.Private:
 		if !j.notPrivate(api) {

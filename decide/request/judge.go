@@ -8,6 +8,7 @@
 package request
 
 import (
+	"postern.dev/postern/decide/iam"
 	"postern.dev/postern/decide/operation"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
@@ -35,11 +36,10 @@ type judge struct {
 	every bool
 	// path is the canonical path, stage the name that it or a mapping gives.
 	path, stage string
-	// direct marks a request to a name of the API's own, not to a Domain or
-	// the Gateway's name.
-	direct bool
-	// mapped is the mapping that led to the API, unless direct.
+	// mapped is the mapping that led to the API, unless it was named by itself.
 	mapped *snapshot.PathMapping
+	// asked is what request returns, once it has been asked for.
+	asked iam.Request
 }
 
 // refuse notes the answer of the first stop and tells whether to go on.
@@ -83,6 +83,7 @@ func (j *judge) handshake() bool {
 		return true
 	}
 	h := Find(j.g, j.a.SNI)
+	j.v.Host = h // most often Host is the same name
 	if covered(j.s, j.g, j.e, j.a.SNI, h) {
 		kind, name := j.component()
 		if h != nil && h.Domain != nil {

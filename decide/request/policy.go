@@ -21,8 +21,7 @@ func (j *judge) endpointPolicy() bool {
 		j.v.pass(CodeEndpointAccepted, model.KindEndpoint, j.e.Name)
 		return true
 	}
-	r := j.iam()
-	d := iam.Evaluate(j.e.Policy, &r)
+	d := iam.Evaluate(j.e.Policy, j.request())
 	switch d.Decision {
 	case iam.Allow:
 		judged(j.v.pass(CodeEndpointAccepted, model.KindEndpoint, j.e.Name), j.e.Policy, d)
@@ -51,8 +50,7 @@ func (j *judge) resourcePolicy() bool {
 		v.stop(CodePolicyAbsent, model.KindAPI, v.API.Name, NoteNeedsPolicy).Field = "spec.policy"
 		return j.deny(iam.Verdict{Statement: -1})
 	}
-	r := j.iam()
-	d := iam.Evaluate(p, &r)
+	d := iam.Evaluate(p, j.request())
 	return j.policy(model.KindAPI, v.API.Name, p, d) || j.deny(d)
 }
 
@@ -63,9 +61,10 @@ func (j *judge) domainPolicy() bool {
 	if d == nil || d.Policy == nil {
 		return true
 	}
-	r := j.iam()
-	r.Resource.Domain = d.Name + "+" + d.ID
-	return j.policy(model.KindDomain, d.Name, d.Policy, iam.Evaluate(d.Policy, &r)) || j.refuse(forbidden)
+	r := j.request()
+	r.Resource.Domain = d.Resource
+	defer func() { r.Resource.Domain = "" }()
+	return j.policy(model.KindDomain, d.Name, d.Policy, iam.Evaluate(d.Policy, r)) || j.refuse(forbidden)
 }
 
 // policy notes what a policy decided.
@@ -93,15 +92,18 @@ func (j *judge) deny(d iam.Verdict) bool {
 	if j.v.Response.Status != 0 {
 		return j.every // the answer of the first stop stands
 	}
-	r := j.iam()
-	return j.refuse(denied(&r, d.Decision == iam.ExplicitDeny))
+	return j.refuse(denied(j.request(), d.Decision == iam.ExplicitDeny))
 }
 
-// iam is the request as policies see it. The resource names the path as it was
-// asked for, not the operation's template.
-func (j *judge) iam() iam.Request {
-	a, o := j.a, j.a.Origin
-	r := iam.Request{
+// request is the request as policies see it. The resource names the path as it
+// was asked for, not the operation's template. The API, Stage and path do not
+// change any more when it is first asked for.
+func (j *judge) request() *iam.Request {
+	if j.asked.Action != "" {
+		return &j.asked
+	}
+	a, o, r := j.a, j.a.Origin, &j.asked
+	*r = iam.Request{
 		Action: action,
 		Resource: iam.Resource{
 			Region: j.g.Region, Account: Account, API: j.v.API.ID,
@@ -123,7 +125,7 @@ func (j *judge) iam() iam.Request {
 		c.SourceVpc = j.e.Network.ID
 	}
 	if d := j.v.Domain; d != nil && d.Type == model.Private {
-		c.ViaDomainArn = "arn:aws:execute-api:" + j.g.Region + ":" + Account + ":/domainnames/" + d.Name + "+" + d.ID
+		c.ViaDomainArn = d.ARN
 	}
 	return r
 }
@@ -136,9 +138,9 @@ func Asked(a *Arrival, v *Verdict, domain bool) iam.Request {
 	if v.Stage != nil {
 		j.stage = v.Stage.Name
 	}
-	r := j.iam()
+	r := j.request()
 	if domain && v.Domain != nil {
-		r.Resource.Domain = v.Domain.Name + "+" + v.Domain.ID
+		r.Resource.Domain = v.Domain.Resource
 	}
-	return r
+	return *r
 }

@@ -26,7 +26,7 @@ const (
 )
 
 // maxSteps is more than the longest way through Judge.
-const maxSteps = 14
+const maxSteps = 12
 
 // Step is one thing that was decided.
 type Step struct {

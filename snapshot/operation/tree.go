@@ -21,7 +21,56 @@ func (t *Table) Build() error {
 			errs = append(errs, fmt.Errorf("paths.%s.%s: %w", t.Operations[i].Path, strings.ToLower(t.Operations[i].Method), err))
 		}
 	}
+	t.pack()
 	return errors.Join(errs...)
+}
+
+// pack lays the tree's texts and lists side by side. A gateway of many APIs
+// routes through memory that no cache holds, so that what counts is how many
+// lines of it a look-up touches.
+func (t *Table) pack() {
+	var children, methods, length int
+	for i := range t.Nodes {
+		children += len(t.Nodes[i].Static)
+		methods += len(t.Nodes[i].Methods)
+		for _, c := range t.Nodes[i].Static {
+			length += len(c.Segment)
+		}
+	}
+	cs, ms := make([]Child, 0, children), make([]Method, 0, methods)
+	var text strings.Builder
+	text.Grow(length)
+	for i := range t.Nodes {
+		for _, c := range t.Nodes[i].Static {
+			text.WriteString(c.Segment)
+		}
+	}
+	texts := text.String()
+	nodes := make([]Node, len(t.Nodes))
+	for i, n := range t.Nodes {
+		c, m := len(cs), len(ms)
+		for _, x := range n.Static {
+			x.Segment, texts = texts[:len(x.Segment)], texts[len(x.Segment):]
+			cs = append(cs, x)
+		}
+		for _, x := range n.Methods {
+			x.Name = known(x.Name)
+			ms = append(ms, x)
+		}
+		n.Static, n.Methods = cs[c:len(cs):len(cs)], ms[m:len(ms):len(ms)]
+		nodes[i] = n
+	}
+	t.Nodes = nodes
+}
+
+// known returns the one copy of a usual method's name.
+func known(method string) string {
+	for _, m := range [...]string{"GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"} {
+		if m == method {
+			return m
+		}
+	}
+	return method
 }
 
 func (t *Table) add(op int32) error {
