@@ -49,16 +49,16 @@ func (h *Head) hub(network string) (snapshot.Hub, error) {
 }
 
 // provideHubs gives every Network of next a hub with a key and a port, and
-// notes its public half in the status. The hubs of Networks that are gone go
-// with them.
-func (r *Registry) provideHubs(h *Head, next *model.Set, change *store.Change) error {
+// returns the change that notes its public half in the status. The hubs of
+// Networks that are gone go with them.
+func (r *Registry) provideHubs(h *Head, next *model.Set, change *store.Change) (own model.Change, err error) {
 	networks := model.All[*model.Network](next)
 	hubs := make(map[string]snapshot.Hub, len(networks))
 	used := map[int]bool{}
 	for _, n := range networks {
 		hub, err := h.hub(n.Metadata.Name)
 		if err != nil {
-			return err
+			return own, err
 		}
 		if hub.Port != 0 && r.opts.Ports.contain(hub.Port) && !used[hub.Port] {
 			used[hub.Port] = true
@@ -71,19 +71,19 @@ func (r *Registry) provideHubs(h *Head, next *model.Set, change *store.Change) e
 		name := n.Metadata.Name
 		hub, err := r.completeHub(hubs[name], name, used)
 		if err != nil {
-			return err
+			return own, err
 		}
 		if was, _ := h.hub(name); was != hub {
 			data, err := json.Marshal(hubDocument{hub.PrivateKey.Reveal(), hub.Port})
 			if err != nil {
-				return err
+				return own, err
 			}
 			change.Puts = append(change.Puts, store.Put{Key: store.Key{Kind: KindHub, Name: name}, IfRevision: store.Any, Data: data})
 		}
 		if n.Status.PublicKey != hub.PublicKey || n.Status.Port != hub.Port {
 			c := model.Clone(n)
 			c.Status.PublicKey, c.Status.Port = hub.PublicKey, hub.Port
-			next.Put(c)
+			own.Puts = append(own.Puts, c)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(h.Documents(KindHub))) {
@@ -91,7 +91,7 @@ func (r *Registry) provideHubs(h *Head, next *model.Set, change *store.Change) e
 			change.Deletes = append(change.Deletes, store.Delete{Key: store.Key{Kind: KindHub, Name: name}, IfRevision: store.Any})
 		}
 	}
-	return nil
+	return own, nil
 }
 
 func (r *Registry) completeHub(hub snapshot.Hub, network string, used map[int]bool) (snapshot.Hub, error) {

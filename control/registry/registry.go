@@ -39,9 +39,8 @@ type Output struct {
 // Options are what a Registry works with.
 type Options struct {
 	Store store.Store
-	// Admit judges next against what is stored: it returns next with ids,
-	// addresses and defaults, or every error in it. It changes neither.
-	Admit func(old, next *model.Set) (*model.Set, error)
+	// Admission says how changes are judged.
+	Admission model.Options
 	// Compile makes the snapshot.
 	Compile func(Input) Output
 	// Publish hands a snapshot to the engines; when it returns, requests that
@@ -75,6 +74,9 @@ func (p *Published) ConditionsOf(r model.Ref) []model.Condition {
 	}
 	return append([]model.Condition{{Type: "Ready", Status: true}}, out...)
 }
+
+// Set is the resources that the snapshot was made of.
+func (p *Published) Set() *model.Set { return p.of.Set }
 
 // NotReady returns the condition that keeps a resource from being served.
 func (p *Published) NotReady(r model.Ref) *model.Condition {
@@ -145,7 +147,7 @@ func (r *Registry) repairHubs(ctx context.Context) error {
 		if r.opts.Ports.contain(hub.Port) && hub.PublicKey == n.Status.PublicKey && !hub.PrivateKey.IsZero() {
 			continue
 		}
-		if _, err := r.Update(ctx, false, func(h *Head) (*Edit, error) { return &Edit{Set: h.Set}, nil }); err != nil {
+		if _, err := r.Update(ctx, false, func(*Head) (*Edit, error) { return &Edit{}, nil }); err != nil {
 			return fmt.Errorf("give the hubs their ports: %w", err)
 		}
 		return nil
@@ -255,7 +257,7 @@ func (r *Registry) compile(h *Head) {
 		r.opts.Log.Error("a snapshot could not be made; the last one is still served", "revision", h.Revision, "error", err)
 		p.failure = err
 		if was != nil {
-			p.Output = was.Output
+			p.Output, p.of = was.Output, was.of
 		} else {
 			p.Output = Output{Snapshot: &snapshot.Snapshot{}}
 		}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"postern.dev/postern/control/pki"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 	"postern.dev/postern/store"
@@ -35,7 +36,6 @@ func open(t *testing.T, s store.Store, ports Ports) *world {
 	r, err := Open(t.Context(), Options{
 		Store: s,
 		Ports: ports,
-		Admit: func(_, next *model.Set) (*model.Set, error) { return next, nil },
 		Compile: func(in Input) Output {
 			w.compiles.Add(1)
 			if w.panics.Load() {
@@ -71,13 +71,7 @@ func newStore(t *testing.T) store.Store {
 }
 
 func put(objects ...model.Object) func(*Head) (*Edit, error) {
-	return func(h *Head) (*Edit, error) {
-		next := h.Set.Clone()
-		for _, o := range objects {
-			next.Put(o)
-		}
-		return &Edit{Set: next}, nil
-	}
+	return func(*Head) (*Edit, error) { return &Edit{Change: model.Change{Puts: objects}}, nil }
 }
 
 func network(name string) *model.Network {
@@ -191,10 +185,8 @@ func TestHubKeepsItsKeyAndLeavesWithItsNetwork(t *testing.T) {
 	if moved.PublicKey != hub.PublicKey || moved.Port != 60000 {
 		t.Errorf("after a start with another range: port %d, same key %v", moved.Port, moved.PublicKey == hub.PublicKey)
 	}
-	if _, err := again.Update(t.Context(), false, func(h *Head) (*Edit, error) {
-		next := h.Set.Clone()
-		next.Delete(model.Ref{Kind: model.KindNetwork, Name: "a"})
-		return &Edit{Set: next}, nil
+	if _, err := again.Update(t.Context(), false, func(*Head) (*Edit, error) {
+		return &Edit{Change: model.Change{Deletes: []model.Ref{{Kind: model.KindNetwork, Name: "a"}}}}, nil
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -275,7 +267,6 @@ func TestChangesGatherWhileACompilationRuns(t *testing.T) {
 	var blocked atomic.Bool
 	r, err := Open(t.Context(), Options{
 		Store: s,
-		Admit: func(_, next *model.Set) (*model.Set, error) { return next, nil },
 		Compile: func(in Input) Output {
 			entered <- struct{}{}
 			if blocked.Load() {
@@ -326,16 +317,26 @@ func TestUpdateEndsWithItsContext(t *testing.T) {
 
 func TestSecretsAreKeptInTheStoreAndNowhereElse(t *testing.T) {
 	w := open(t, newStore(t), Ports{})
-	d := &model.Domain{Head: model.Head{Metadata: model.Metadata{Name: "a.example.com"}}}
-	d.Spec.TLS = &model.DomainTLS{Certificate: "c", Key: model.NewSecret("hunter2")}
-	if _, err := w.Update(t.Context(), false, put(d)); err != nil {
+	cert, key := givenCertificate(t)
+	const secret = "PRIVATE KEY"
+	d := named(&model.Domain{}, "a.example.com")
+	d.Spec = model.DomainSpec{Type: model.Edge, Mappings: []model.Mapping{{API: "pets", Stage: "prod"}}, TLS: &model.DomainTLS{Certificate: cert, Key: key}}
+	g := named(&model.Gateway{}, "gw")
+	g.Spec.Region = "eu-1"
+	a := named(&model.API{}, "pets")
+	a.Spec = model.APISpec{Gateway: "gw", Type: model.Edge, OpenAPI: []byte(`"example:petstore"`)}
+	if _, err := w.Update(t.Context(), false, put(g, a, named(&model.Stage{}, "pets.prod"), d)); err != nil {
 		t.Fatal(err)
 	}
 	docs, _, err := w.store.Load(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(docs[0].Data), "hunter2") {
+	var stored bool
+	for _, d := range docs {
+		stored = stored || strings.Contains(string(d.Data), secret)
+	}
+	if !stored {
 		t.Error("the store lost the secret")
 	}
 	held, _ := model.Get[*model.Domain](w.Head().Set, "a.example.com")
@@ -343,7 +344,7 @@ func TestSecretsAreKeptInTheStoreAndNowhereElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(string(shown), "hunter2") {
+	if strings.Contains(string(shown), secret) {
 		t.Error("the secret shows")
 	}
 	// What was shown can be written back.
@@ -351,9 +352,12 @@ func TestSecretsAreKeptInTheStoreAndNowhereElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	KeepSecrets(held, back)
-	if got := back.(*model.Domain).Spec.TLS.Key.Reveal(); got != "hunter2" {
-		t.Errorf("written back as %q", got)
+	if _, err := w.Update(t.Context(), false, put(back)); err != nil {
+		t.Fatal(err)
+	}
+	held, _ = model.Get[*model.Domain](w.Head().Set, "a.example.com")
+	if got := held.Spec.TLS.Key.Reveal(); got != key.Reveal() {
+		t.Error("what was written back is not what was read")
 	}
 }
 
@@ -376,4 +380,24 @@ func TestResourceThatCannotBeReadIsLeftOut(t *testing.T) {
 	if w.served.Load().Networks["a"] == nil {
 		t.Error("it is not served after it was applied again")
 	}
+}
+
+func named[T model.Object](o T, name string) T {
+	o.Base().Metadata.Name = name
+	return o
+}
+
+// givenCertificate is a certificate with its key, as somebody may give one.
+func givenCertificate(t *testing.T) (string, model.Secret) {
+	t.Helper()
+	a, err := pki.NewAuthority(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := a.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := string(a.RootPEM())
+	return cert, model.NewSecret(strings.TrimPrefix(text.Reveal(), cert))
 }

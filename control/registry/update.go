@@ -5,18 +5,26 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"postern.dev/postern/model"
 	"postern.dev/postern/store"
 )
 
-// Edit is a change to make: the resources as they shall be, and documents that
-// are no resources.
+// Edit is a change to make. Change is a caller's: what the server owns is not
+// believed in it. Then comes what the server does of its own accord, and
+// documents that are no resources.
 type Edit struct {
-	Set     *model.Set
+	Change model.Change
+	// Restore allows Deployments in Change: a backup is read back.
+	Restore bool
+	// Server makes the server's own change of what the caller's has led to; it
+	// must not change next. It may be nil.
+	Server  func(next *model.Set) (model.Change, error)
 	Puts    []store.Put
 	Deletes []store.Delete
 }
@@ -116,53 +124,78 @@ func (r *Registry) prepare(h *Head, edit func(*Head) (*Edit, error)) (*Result, s
 		return nil, store.Change{}, err
 	}
 	change := store.Change{Puts: e.Puts, Deletes: e.Deletes, IfRevision: h.Revision}
-	res := &Result{Revision: h.Revision, Set: h.Set}
-	if e.Set == nil {
-		return res, change, nil
+	a := admission{opts: r.opts.Admission, set: h.Set, changed: map[model.Ref]bool{}}
+	if err := a.admit(e.Change, false, e.Restore); err != nil {
+		return nil, change, err
 	}
-	next, err := r.opts.Admit(h.Set, e.Set)
+	if e.Server != nil {
+		own, err := e.Server(a.set)
+		if err != nil {
+			return nil, change, err
+		}
+		if err := a.admit(own, true, true); err != nil {
+			return nil, change, err
+		}
+	}
+	own, err := r.provideHubs(h, a.set, &change)
 	if err != nil {
 		return nil, change, err
 	}
-	// Admit may have returned what it was given; the hubs' keys are added to a
-	// set of our own.
-	next = next.Clone()
-	if err := r.provideHubs(h, next, &change); err != nil {
+	if err := a.admit(own, true, false); err != nil {
 		return nil, change, err
 	}
-	res.Set = next
-	if err := r.diff(h, next, res, &change); err != nil {
-		return nil, change, err
-	}
-	return res, change, nil
+	res := &Result{Revision: h.Revision, Set: a.set}
+	return res, change, r.diff(h, a, res, &change)
 }
 
-// diff adds what has changed between the head and next.
-func (r *Registry) diff(h *Head, next *model.Set, res *Result, change *store.Change) error {
-	for _, o := range next.Objects() {
-		ref := model.RefOf(o)
-		before := h.Set.Object(ref)
-		if before == o {
-			continue
-		}
-		data, err := encode(o)
-		if err != nil {
-			return err
-		}
-		key := keyOf(ref)
-		if was, ok := h.docs[key]; ok && before != nil && bytes.Equal(was.Data, data) {
-			continue
-		}
-		res.Changes = append(res.Changes, Change{ref, before, o})
-		change.Puts = append(change.Puts, store.Put{Key: key, IfRevision: store.Any, Data: data})
+// admission is a set that changes are admitted to one after another.
+type admission struct {
+	opts    model.Options
+	set     *model.Set
+	changed map[model.Ref]bool
+}
+
+func (a *admission) admit(c model.Change, server, deployments bool) error {
+	if len(c.Puts)+len(c.Deletes) == 0 {
+		return nil
 	}
-	for _, o := range h.Set.Objects() {
-		ref := model.RefOf(o)
-		if next.Object(ref) == nil {
-			res.Changes = append(res.Changes, Change{ref, o, nil})
+	o := a.opts
+	o.Server, o.Deployments = server, deployments
+	next, changed, err := model.Admit(a.set, c, o)
+	if err != nil {
+		return err
+	}
+	a.set = next
+	for _, ref := range changed {
+		a.changed[ref] = true
+	}
+	return nil
+}
+
+// diff adds what was admitted and differs from what is stored.
+func (r *Registry) diff(h *Head, a admission, res *Result, change *store.Change) error {
+	for ref := range a.changed {
+		before, after := h.Set.Object(ref), a.set.Object(ref)
+		if before == nil && after == nil {
+			continue
+		}
+		if after == nil {
 			change.Deletes = append(change.Deletes, store.Delete{Key: keyOf(ref), IfRevision: store.Any})
+		} else {
+			data, err := encode(after)
+			if err != nil {
+				return err
+			}
+			if was, ok := h.docs[keyOf(ref)]; ok && before != nil && bytes.Equal(was.Data, data) {
+				continue
+			}
+			change.Puts = append(change.Puts, store.Put{Key: keyOf(ref), IfRevision: store.Any, Data: data})
 		}
+		res.Changes = append(res.Changes, Change{ref, before, after})
 	}
+	slices.SortFunc(res.Changes, func(x, y Change) int {
+		return cmp.Or(cmp.Compare(slices.Index(model.Kinds, x.Ref.Kind), slices.Index(model.Kinds, y.Ref.Kind)), cmp.Compare(x.Ref.Name, y.Ref.Name))
+	})
 	return nil
 }
 

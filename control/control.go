@@ -1,0 +1,91 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package control is the management plane: the API through which resources
+// are read and changed, questions are asked and tokens are made.
+package control
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"postern.dev/postern/client/wire"
+	"postern.dev/postern/control/registry"
+	"postern.dev/postern/explain/answer"
+	"postern.dev/postern/model"
+	"postern.dev/postern/snapshot"
+)
+
+// World is what is being served, as one consistent whole.
+type World struct {
+	Set        *model.Set
+	Snapshot   *snapshot.Snapshot
+	Conditions map[model.Ref][]model.Condition
+}
+
+// Options are what a Server works with. A function that is nil stands for
+// something that this server does not do; calls that need it are refused as
+// unavailable.
+type Options struct {
+	Registry *registry.Registry
+	// Base is the base domain, such as postern.internal.
+	Base string
+	// HubHost is the host name or address at which the Networks' hubs are
+	// reached over UDP; empty if they are not offered.
+	HubHost string
+	// Certificate returns the certificate for a name that is served.
+	Certificate func(name string) (*tls.Certificate, error)
+	// Loopback returns the certificate for callers that name no host.
+	Loopback func() (*tls.Certificate, error)
+	// Explain answers a question about what is served.
+	Explain func(context.Context, World, answer.Question) (answer.Answer, error)
+	// Reach lists the callers that a change would newly let in, and those it
+	// would shut out.
+	Reach func(ctx context.Context, before, after *model.Set) (gains, losses []answer.Opening, err error)
+	// Verify runs every ReachabilityTest.
+	Verify func(context.Context, World) ([]wire.TestResult, error)
+	// Request finds a request that has happened, with its explanation.
+	Request func(ctx context.Context, id string) (wire.Request, error)
+	// Now is the clock; time.Now if nil.
+	Now func() time.Time
+	Log *slog.Logger
+}
+
+// Server is the management API.
+type Server struct {
+	opts    Options
+	routes  []route
+	mux     *http.ServeMux
+	slots   chan struct{} // one for each request in progress
+	openapi []byte
+}
+
+// maxRequests bounds the requests in progress.
+const maxRequests = 256
+
+// New returns the management API on a registry.
+func New(o Options) (*Server, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{opts: o, routes: routes(), mux: http.NewServeMux(), slots: make(chan struct{}, maxRequests)}
+	for _, rt := range s.routes {
+		s.mux.Handle(rt.method+" "+rt.path, s.serveRoute(rt))
+	}
+	var err error
+	if s.openapi, err = document(s.routes); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) world() (World, *registry.Published) {
+	p := s.opts.Registry.Published()
+	return World{Set: p.Set(), Snapshot: p.Snapshot, Conditions: p.Conditions}, p
+}

@@ -1,0 +1,143 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"postern.dev/postern/control/token"
+	"postern.dev/postern/model"
+)
+
+// route is one operation of the API. The table of them is all there is: the
+// handlers, the roles and the OpenAPI document follow from it.
+type route struct {
+	method, path string
+	id           string // operationId
+	summary      string
+	// operation is what a token must allow; empty for everybody.
+	operation token.Operation
+	// subject is the kind of thing, such as host, that a token for the operation
+	// may be bound to; its name is {name}.
+	subject string
+	// perKind routes have {kind} in their path, and writing decides by it.
+	perKind bool
+	writing bool
+	query   []parameter
+	// body and answer are zero values of the types that cross the wire; nil
+	// for none.
+	body, answer any
+	// writes marks what takes If-Match and answers an ETag.
+	writes bool
+	handle func(*call) (any, error)
+}
+
+// parameter is a parameter of the query.
+type parameter struct {
+	name, about string
+	schema      string // the JSON Schema type
+}
+
+// call is one request in progress.
+type call struct {
+	*Server
+	w     http.ResponseWriter
+	r     *http.Request
+	id    string
+	token token.Token
+	kind  model.Kind // of perKind routes
+	etag  int64
+	// status is the status of success; 200 if 0.
+	status int
+}
+
+func (c *call) name() string { return c.r.PathValue("name") }
+
+// serveRoute runs one route: who asks, what they may, the handler, the answer.
+func (s *Server) serveRoute(rt route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := &call{Server: s, w: w, r: r, id: rand.Text()}
+		began := s.opts.Now()
+		w.Header().Set("X-Postern-Request-Id", c.id)
+		out, err := s.run(rt, c)
+		status := c.status
+		if status == 0 {
+			status = http.StatusOK
+		}
+		if err != nil {
+			status = s.refuse(c, err)
+		} else {
+			s.answer(c, status, out)
+		}
+		s.opts.Log.LogAttrs(r.Context(), slog.LevelInfo, "management request",
+			slog.String("request", c.id), slog.String("operation", rt.id), slog.String("path", r.URL.Path),
+			slog.String("token", c.token.ID), slog.Int("status", status),
+			slog.Duration("took", s.opts.Now().Sub(began).Round(time.Microsecond)))
+	})
+}
+
+func (s *Server) run(rt route, c *call) (any, error) {
+	if rt.operation != "" || rt.writing {
+		if err := c.authenticate(); err != nil {
+			return nil, err
+		}
+	}
+	need := rt.operation
+	if rt.perKind {
+		k, ok := kindOf(c.r.PathValue("kind"))
+		if !ok {
+			return nil, &model.Error{Kind: model.NotFound, Msg: "there is no kind of resource called " + quote(c.r.PathValue("kind")) + "; use the lower-case kind or its plural, such as networks"}
+		}
+		c.kind = k
+		if rt.writing {
+			need = token.Writing(k)
+		}
+	}
+	if need != "" {
+		subject := ""
+		if rt.subject != "" {
+			subject = rt.subject + "/" + c.name()
+		}
+		if err := c.may(need, subject); err != nil {
+			return nil, err
+		}
+	}
+	return rt.handle(c)
+}
+
+func kindOf(s string) (model.Kind, bool) {
+	if s != strings.ToLower(s) {
+		return "", false
+	}
+	return model.ParseKind(s)
+}
+
+func (s *Server) answer(c *call, status int, out any) {
+	h := c.w.Header()
+	if c.etag != 0 {
+		h.Set("Etag", etag(c.etag))
+	}
+	if out == nil {
+		c.w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	body, raw := out.([]byte)
+	if !raw {
+		var err error
+		if body, err = json.Marshal(out); err != nil {
+			s.refuse(c, err)
+			return
+		}
+		body = append(body, '\n')
+	}
+	h.Set("Content-Type", "application/json")
+	c.w.WriteHeader(status)
+	// The caller has gone if this fails; there is nobody to tell.
+	_, _ = c.w.Write(body)
+}
