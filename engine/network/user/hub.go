@@ -1,0 +1,250 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package user
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"postern.dev/postern/engine/network/packet"
+	"postern.dev/postern/engine/network/stack"
+	"postern.dev/postern/engine/network/wg"
+	"postern.dev/postern/snapshot"
+)
+
+// hub is the router, filter and resolver of one Network.
+type hub struct {
+	f     *Fabric
+	name  string
+	dev   *wg.Device
+	stack *stack.Stack
+	flows *table
+	log   *slog.Logger
+
+	// net is the Network as the newest snapshot has it.
+	net atomic.Pointer[snapshot.Network]
+
+	mu      sync.Mutex
+	peers   map[string]peer // by public key
+	sockets map[netip.Addr]*socketSet
+	wait    sync.WaitGroup
+}
+
+// peer is what was told to the WireGuard device.
+type peer struct {
+	allowed []netip.Prefix
+	remote  string
+	link    string
+}
+
+func (f *Fabric) newHub(n *snapshot.Network) (*hub, error) {
+	st, err := stack.New(stack.Options{})
+	if err != nil {
+		return nil, err
+	}
+	h := &hub{
+		f: f, name: n.Name, stack: st, flows: f.newTable(),
+		log:   f.opts.Log.With("network", n.Name),
+		peers: map[string]peer{}, sockets: map[netip.Addr]*socketSet{},
+	}
+	h.net.Store(n)
+	key, err := wg.ParsePrivateKey(n.Hub.PrivateKey.Reveal())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("hub key of Network/%s: %w", n.Name, err), st.Close())
+	}
+	h.dev, err = wg.New(wg.Options{
+		PrivateKey: key,
+		Listen:     netip.AddrPortFrom(f.opts.Listen, uint16(n.Hub.Port)), //nolint:gosec // a port
+		Carrier:    carrier{h},
+		Log:        h.log,
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("WireGuard hub of Network/%s on %s port %d: %w", n.Name, f.opts.Listen, n.Hub.Port, err), st.Close())
+	}
+	return h, nil
+}
+
+// close stops the hub and waits for what it runs.
+func (h *hub) close() error {
+	h.mu.Lock()
+	for _, s := range h.sockets {
+		s.close()
+	}
+	h.sockets = nil
+	h.mu.Unlock()
+	err := errors.Join(h.dev.Close(), h.stack.Close())
+	h.wait.Wait()
+	return err
+}
+
+// apply brings peers and sockets to what n says. Flows of interfaces that are
+// still there live on.
+func (h *hub) apply(ctx context.Context, n *snapshot.Network) error {
+	h.net.Store(n)
+	return errors.Join(h.applyPeers(n), h.applySockets(ctx, n))
+}
+
+func (h *hub) applyPeers(n *snapshot.Network) error {
+	want := map[string]peer{}
+	for _, i := range n.Interfaces {
+		if i.PublicKey != "" {
+			p := want[i.PublicKey]
+			p.allowed = append(p.allowed, netip.PrefixFrom(i.Addr, i.Addr.BitLen()))
+			want[i.PublicKey] = p
+		}
+	}
+	for _, l := range n.Links {
+		if l.PublicKey != "" {
+			p := want[l.PublicKey]
+			p.allowed = append(p.allowed, l.Prefixes...)
+			p.remote, p.link = l.Remote, l.Name
+			want[l.PublicKey] = p
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var errs []error
+	for key := range h.peers {
+		if _, ok := want[key]; !ok {
+			errs = append(errs, h.removePeer(key))
+			delete(h.peers, key)
+		}
+	}
+	for key, p := range want {
+		if old, ok := h.peers[key]; ok && old.equal(p) {
+			continue
+		}
+		if err := h.setPeer(key, p); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		h.peers[key] = p
+	}
+	return errors.Join(errs...)
+}
+
+func (h *hub) setPeer(key string, p peer) error {
+	k, err := wg.ParseKey(key)
+	if err != nil {
+		return fmt.Errorf("public key %q in Network/%s: %w", key, h.name, err)
+	}
+	return h.dev.SetPeer(wg.Peer{PublicKey: k, AllowedIPs: p.allowed, Endpoint: p.remote})
+}
+
+func (h *hub) removePeer(key string) error {
+	k, err := wg.ParseKey(key)
+	if err != nil {
+		return err
+	}
+	return h.dev.RemovePeer(k)
+}
+
+func (p peer) equal(q peer) bool {
+	if p.remote != q.remote || p.link != q.link || len(p.allowed) != len(q.allowed) {
+		return false
+	}
+	has := make(map[netip.Prefix]bool, len(p.allowed))
+	for _, a := range p.allowed {
+		has[a] = true
+	}
+	for _, a := range q.allowed {
+		if !has[a] {
+			return false
+		}
+	}
+	return true
+}
+
+// linkUp tells whether the site behind a link has ever completed a handshake
+// with its present key.
+func (h *hub) linkUp(link string) bool {
+	h.mu.Lock()
+	key := ""
+	for k, p := range h.peers {
+		if p.link == link {
+			key = k
+		}
+	}
+	h.mu.Unlock()
+	if key == "" {
+		return false
+	}
+	k, err := wg.ParseKey(key)
+	if err != nil {
+		return false
+	}
+	st, ok := h.dev.Status(k)
+	return ok && !st.LastHandshake.IsZero()
+}
+
+// carrier is the hub as its WireGuard device sees it.
+type carrier struct{ h *hub }
+
+// ReadBatch gives the device packets for its peers: those forwarded to them,
+// which were judged, and those that the hub's own stack sends, which are looked
+// up here and may have to leave by another way.
+func (c carrier) ReadBatch(bufs [][]byte, sizes []int, off int) (int, error) {
+	n, err := c.h.stack.ReadBatch(bufs, sizes, off)
+	if err != nil {
+		return n, err
+	}
+	net := c.h.net.Load()
+	for i := range n {
+		p := bufs[i][off : off+sizes[i]]
+		info, err := packet.Parse(p)
+		if err != nil {
+			sizes[i] = 0
+			continue
+		}
+		if !ownSource(net, info.Src.Addr()) {
+			continue
+		}
+		if !c.h.fromStack(p, &info) {
+			sizes[i] = 0
+		}
+	}
+	return n, nil
+}
+
+// ownSource tells whether a packet with that source was made by the hub's own
+// stack.
+func ownSource(n *snapshot.Network, a netip.Addr) bool {
+	if i := n.Interfaces[a]; i != nil {
+		return i.Endpoint != nil || i.Gateway != nil
+	}
+	for _, r := range n.Resolver {
+		if r == a {
+			return true
+		}
+	}
+	return false
+}
+
+// WriteBatch takes the packets that came out of the tunnels. WireGuard has
+// checked that each source address is its peer's.
+func (c carrier) WriteBatch(bufs [][]byte, off int) (int, error) {
+	b := c.h.f.batches.Get().(*batch)
+	for _, buf := range bufs {
+		p := buf[off:]
+		info, err := packet.Parse(p)
+		if err != nil {
+			continue
+		}
+		c.h.fromPeer(p[:info.Len], &info, b)
+	}
+	b.flush()
+	c.h.f.batches.Put(b)
+	return len(bufs), nil
+}
+
+// MTU is the largest packet of the tunnels.
+func (c carrier) MTU() int { return c.h.stack.MTU() }
+
+// Close ends ReadBatch.
+func (c carrier) Close() error { return c.h.stack.Close() }

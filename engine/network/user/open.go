@@ -1,0 +1,196 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package user
+
+import (
+	"math/rand/v2"
+	"net/netip"
+
+	"postern.dev/postern/decide/flow"
+	"postern.dev/postern/engine/network/conntrack"
+	"postern.dev/postern/engine/network/packet"
+	"postern.dev/postern/model"
+	"postern.dev/postern/snapshot"
+	"postern.dev/postern/snapshot/sg"
+)
+
+// fromPeer routes a packet that came out of a tunnel.
+func (h *hub) fromPeer(p []byte, i *packet.Info, b *batch) {
+	if e, ok := h.flows.Get(i); ok {
+		send(p, i, e.Action, b)
+		return
+	}
+	if i.ICMPError() {
+		related(h.flows, p, i, b)
+		return
+	}
+	if !i.NewFlow() || i.Fragment != packet.Whole {
+		return
+	}
+	src, from := h.source(i.Src.Addr())
+	v, ok := h.f.judge(src, i)
+	if !ok {
+		return
+	}
+	switch v.Outcome {
+	case flow.Deliver:
+		if e := h.install(&v, i, from); e != nil {
+			send(p, i, e.Action, b)
+		}
+	case flow.Refuse:
+		h.refuse(p, i)
+	}
+}
+
+// fromStack routes a packet that the hub's own stack sends, and reports whether
+// it leaves to a peer of this hub. Replies only: nothing in the stack dials.
+func (h *hub) fromStack(p []byte, i *packet.Info) bool {
+	e, ok := h.flows.Get(i)
+	if ok && e.Action.out == h.stack && e.Action.forward {
+		return true
+	}
+	b := h.f.batches.Get().(*batch)
+	if ok {
+		send(p, i, e.Action, b)
+	} else if i.ICMPError() {
+		related(h.flows, p, i, b)
+	}
+	b.flush()
+	h.f.batches.Put(b)
+	return false
+}
+
+// source says who has an address that a peer of this hub sends from.
+func (h *hub) source(a netip.Addr) (flow.Source, *origin) {
+	n := h.net.Load()
+	if i := n.Interfaces[a]; i != nil {
+		o := &origin{network: n.Name}
+		if i.Owner.Kind == model.KindHost {
+			o.host = i.Owner.Name
+		}
+		return flow.FromInterface(i), o
+	}
+	for _, l := range n.Links {
+		for _, p := range l.Prefixes {
+			if p.Contains(a) {
+				return flow.FromLink(l, a), &origin{link: l.Name}
+			}
+		}
+	}
+	return flow.Source{Network: n, Addr: a}, &origin{}
+}
+
+// judge asks for the decision about a packet that opens a flow.
+func (f *Fabric) judge(src flow.Source, i *packet.Info) (flow.Verdict, bool) {
+	s := f.snap.Load()
+	q := flow.Query{Source: src, Dst: i.Dst.Addr(), Port: i.Dst.Port()}
+	switch i.Proto {
+	case packet.TCP:
+		q.Proto = sg.TCP
+	case packet.UDP:
+		q.Proto = sg.UDP
+	case packet.ICMPv4, packet.ICMPv6:
+		q.Proto, q.Port = sg.ICMP, 0
+	default:
+		return flow.Verdict{}, false
+	}
+	v := flow.Judge(s, q, false)
+	if f.opts.Trace != nil {
+		f.opts.Trace(&v)
+	}
+	return v, true
+}
+
+// install puts both directions of a flow into the tables of everything that
+// sees its packets, and returns the entry for the packet that opens it. It
+// returns nil where a table is full, or no port is left for NAT.
+func (h *hub) install(v *flow.Verdict, i *packet.Info, from *origin) *entry {
+	back := action{out: h.stack, forward: true}
+	fl := h.flows.NewFlow(i.Proto, from)
+	switch t := &v.Target; t.Kind {
+	case flow.ToInterface, flow.ToResolver, flow.ToLink:
+		to := h
+		if t.Network != nil && t.Network.Name != h.name {
+			if to = h.f.hub(t.Network.Name); to == nil {
+				return nil
+			}
+		}
+		there := action{out: to.stack, forward: !terminates(t)}
+		if t.Interface != nil && t.Interface.Endpoint != nil {
+			from.endpoint = t.Interface.Endpoint.Name
+		}
+		e := &entry{Flow: fl, Action: there}
+		// The reply comes up where the packet went: from the peers or the
+		// stack of the Network that holds the destination.
+		if !h.flows.Add(i.Tuple, e) || !to.flows.Add(i.Reverse(), &entry{Flow: fl, Reply: true, Action: back}) {
+			return nil
+		}
+		return e
+	case flow.ToGateway, flow.ToEgress:
+		return h.translate(t.NAT, i, fl, back)
+	}
+	return nil
+}
+
+// terminates tells whether a target is in a hub's own stack.
+func terminates(t *flow.Target) bool {
+	return t.Kind == flow.ToResolver || t.Interface != nil && (t.Interface.Endpoint != nil || t.Interface.Gateway != nil)
+}
+
+// natTries bounds the search for a free port; the range is large and the
+// number of flows to one remote port small.
+const natTries = 32
+
+// translate installs a flow that leaves to the internet segment under the
+// Network's public address. The source port is kept where it is free.
+func (h *hub) translate(nat netip.Addr, i *packet.Info, fl *conntrack.Flow, back action) *entry {
+	seg := h.f.segment
+	back.dest = i.Src
+	port := i.Src.Port()
+	for range natTries {
+		public := netip.AddrPortFrom(nat, port)
+		reply := packet.Tuple{Proto: i.Proto, Src: i.Dst, Dst: public}
+		if i.Proto == packet.ICMPv4 || i.Proto == packet.ICMPv6 {
+			reply.Src = netip.AddrPortFrom(i.Dst.Addr(), port)
+		}
+		if seg.flows.Add(reply, &entry{Flow: fl, Reply: true, Action: back}) {
+			e := &entry{Flow: fl, Action: action{out: seg.stack, source: public}}
+			if !h.flows.Add(i.Tuple, e) {
+				return nil
+			}
+			return e
+		}
+		port = uint16(1024 + rand.IntN(1<<16-1024)) //nolint:gosec // picks a port, guards nothing
+	}
+	return nil
+}
+
+// refuse answers a packet as a machine with a closed port does.
+func (h *hub) refuse(p []byte, i *packet.Info) {
+	if out := refusal(p, i); out != nil {
+		h.stack.Inject([][]byte{out}, 0)
+	}
+}
+
+// refusal is a reset for TCP, port unreachable for UDP.
+func refusal(p []byte, i *packet.Info) []byte {
+	if i.Proto == packet.TCP {
+		return packet.AppendReset(nil, p, i)
+	}
+	return packet.AppendUnreachable(nil, p, i, packet.Port, i.Dst.Addr())
+}
+
+// vouched returns the Origin of a connection that one of the engine's own
+// listeners accepted.
+func vouched(t *table, proto packet.Proto, remote, local netip.AddrPort) (*snapshot.Origin, bool) {
+	// The flow is known from either side: a hub's table by the packet that
+	// opened it, the segment's by the replies to it.
+	if e, ok := t.Peek(packet.Tuple{Proto: proto, Src: remote, Dst: local}); ok {
+		return originOf(e, remote, local), true
+	}
+	if e, ok := t.Peek(packet.Tuple{Proto: proto, Src: local, Dst: remote}); ok {
+		return originOf(e, remote, local), true
+	}
+	return nil, false
+}

@@ -1,0 +1,121 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package user
+
+import (
+	"net/netip"
+	"sync"
+
+	"postern.dev/postern/engine/network/conntrack"
+	"postern.dev/postern/engine/network/packet"
+	"postern.dev/postern/engine/network/stack"
+	"postern.dev/postern/snapshot"
+)
+
+// table is a flow table of this engine.
+type table = conntrack.Table[action]
+
+// entry is one direction of a flow.
+type entry = conntrack.Entry[action]
+
+// action is what is done with the packets of one direction of a flow.
+type action struct {
+	// out takes the packet: as something that arrived for it or, with forward,
+	// as something that leaves to the peers of its hub.
+	out     *stack.Stack
+	forward bool
+	// source and dest, when valid, replace the packet's own: NAT.
+	source, dest netip.AddrPort
+}
+
+// origin is what a flow knows of who opened it. It is the Value of a Flow.
+type origin struct {
+	network, host, link, endpoint, gateway string
+}
+
+// originOf turns a flow's origin into that of a connection.
+func originOf(e *entry, remote, local netip.AddrPort) *snapshot.Origin {
+	o := &snapshot.Origin{Source: remote, Local: local}
+	if x, ok := e.Flow.Value.(*origin); ok {
+		o.Network, o.Host, o.Link, o.Endpoint, o.Gateway = x.network, x.host, x.link, x.endpoint, x.gateway
+	}
+	return o
+}
+
+// batch gathers packets that go the same way, so that each way is entered once
+// a batch. The packets are borrowed until flush.
+type batch struct {
+	act  action
+	pkts [][]byte
+}
+
+func newBatches() sync.Pool {
+	return sync.Pool{New: func() any { return &batch{pkts: make([][]byte, 0, stack.BatchSize)} }}
+}
+
+// add sends p by way of a, after the packets before it.
+func (b *batch) add(p []byte, a action) {
+	if len(b.pkts) > 0 && (b.act.out != a.out || b.act.forward != a.forward) {
+		b.flush()
+	}
+	b.act = a
+	b.pkts = append(b.pkts, p)
+	if len(b.pkts) == cap(b.pkts) {
+		b.flush()
+	}
+}
+
+// flush hands on what was gathered.
+func (b *batch) flush() {
+	if len(b.pkts) == 0 {
+		return
+	}
+	if b.act.forward {
+		b.act.out.Inject(b.pkts, 0)
+	} else {
+		b.act.out.Deliver(b.pkts)
+	}
+	clear(b.pkts)
+	b.pkts = b.pkts[:0]
+	b.act = action{}
+}
+
+// send patches p as a says and adds it to b. What is forwarded passes a router,
+// and dies there when its time to live is over.
+func send(p []byte, i *packet.Info, a action, b *batch) {
+	if a.source.IsValid() && !packet.SetSrc(p, i, a.source) {
+		return
+	}
+	if a.dest.IsValid() && !packet.SetDst(p, i, a.dest) {
+		return
+	}
+	if a.forward && !packet.DecTTL(p, i) {
+		return
+	}
+	b.add(p, a)
+}
+
+// related finds the way of an ICMP error: that of the replies to the packet it
+// quotes, patched as they are.
+func related(t *table, p []byte, i *packet.Info, b *batch) {
+	inner, at, ok := packet.Quoted(p, i)
+	if !ok {
+		return
+	}
+	e, ok := t.Peek(inner.Tuple.Reverse())
+	if !ok {
+		return
+	}
+	if e.Action.dest.IsValid() && !packet.SetQuoted(p, i, &inner, at, e.Action.dest, true) {
+		return
+	}
+	a := e.Action
+	if a.source.IsValid() {
+		if !packet.SetQuoted(p, i, &inner, at, a.source, false) {
+			return
+		}
+		a.source = netip.AddrPortFrom(a.source.Addr(), 0)
+	}
+	send(p, i, a, b)
+}
