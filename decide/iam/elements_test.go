@@ -222,6 +222,9 @@ func TestVariables(t *testing.T) {
 	f("time as a variable", statement("Allow", `"DateEquals":{"aws:CurrentTime":"2026-11-22T09:00:00Z"},"StringEquals":{"aws:CurrentTime":"${aws:CurrentTime}"}`), bob, true)
 	f("bool as a variable", statement("Allow", `"Bool":{"aws:SecureTransport":"${aws:SecureTransport}"}`), bob, true)
 	f("an ARN as a whole", statement("Allow", `"ArnEquals":{"aws:PrincipalArn":"${aws:PrincipalArn}"}`), bob, true)
+	session := get()
+	session.Principal = iam.Principal{Kind: iam.Identity, Account: "111111111111", ARN: "arn:aws:sts::111111111111:assumed-role/r/s", Role: "arn:aws:iam::111111111111:role/r"}
+	f("the ARN of a session's principal is its role's", statement("Allow", `"ArnEquals":{"aws:PrincipalArn":"arn:aws:iam::111111111111:role/r"}`), session, true)
 	f("in one part of an ARN", statement("Allow", `"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::${aws:PrincipalAccount}:user/*"}`), bob, true)
 }
 
@@ -266,6 +269,7 @@ func TestPrincipals(t *testing.T) {
 	f("Deny", "NotPrincipal", `{"AWS":"arn:aws:iam::111111111111:user/bob"}`, all...)
 	f("Deny", "NotPrincipal", `{"AWS":["arn:aws:iam::111111111111:user/bob","111111111111"]}`, "anonymous", "session", "service", "stranger")
 	f("Deny", "NotPrincipal", `{"AWS":["arn:aws:iam::111111111111:role/r","111111111111"]}`, "anonymous", "bob", "session", "service", "stranger")
+	f("Deny", "NotPrincipal", `{"AWS":["111111111111","arn:aws:sts::111111111111:assumed-role/r/s"]}`, "anonymous", "bob", "session", "service", "stranger")
 	f("Deny", "NotPrincipal", `{"AWS":["arn:aws:iam::111111111111:role/r","111111111111","arn:aws:sts::111111111111:assumed-role/r/s"]}`,
 		"anonymous", "bob", "service", "stranger")
 }
@@ -337,6 +341,9 @@ func TestResources(t *testing.T) {
 	f("Resource", `["execute-api:/prod/*","execute-api:/test/*"]`, nil, true)
 	f("NotResource", `"execute-api:/test/*"`, nil, false)
 	f("NotResource", `"execute-api:/prod/*"`, nil, true)
+	bare := func(s *iam.Resource) { s.Path = "pets" }
+	f("Resource", `"execute-api:/test/GET/pets"`, bare, true)
+	f("Resource", `"execute-api:/test/GETpets"`, bare, false)
 	colon := func(s *iam.Resource) { s.Path = "/pets:1" }
 	f("Resource", `"execute-api:/test/GET/*"`, colon, true)
 	f("Resource", `"execute-api:/test/GET/pets:1"`, colon, true)

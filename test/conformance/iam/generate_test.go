@@ -4,10 +4,8 @@
 package iam
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/netip"
 	"strconv"
@@ -26,8 +24,6 @@ const (
 	api     = "a1b2c3d4e5"
 	ours    = "111111111111"
 )
-
-func newReader(b []byte) io.Reader { return bytes.NewReader(b) }
 
 // generator draws from small pools, so that what a policy says and what a request
 // has often meet.
