@@ -57,7 +57,7 @@ func BenchmarkOpen(b *testing.B) {
 	o := Options{Codec: testKey(b, 1)}
 	s := open(b, dir, o)
 	apply(b, s, many(10_000))
-	s.o.CheckpointChanges = 1
+	inTurn(b, s, func() { s.o.CheckpointChanges = 1 })
 	if err := s.checkpoint(); err != nil {
 		b.Fatal(err)
 	}

@@ -151,6 +151,16 @@ func apply(t testing.TB, s *Store, c store.Change) int64 {
 	return rev
 }
 
+// inTurn does something that the store's own goroutines must not see half.
+func inTurn(t testing.TB, s *Store, do func()) {
+	t.Helper()
+	if err := s.lock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer s.unlock()
+	do()
+}
+
 // counts returns how many keys etcd holds in each part of the layout.
 func counts(t testing.TB, s *Store) map[string]int64 {
 	t.Helper()
@@ -262,14 +272,15 @@ func TestAReaderThatMissedTheLogRelists(t *testing.T) {
 	for i := range 30 {
 		apply(t, s, small(fmt.Sprint(i%4), fmt.Sprint(i)))
 	}
+	var keep int64
 	for range 2 {
-		s.o.CheckpointChanges = 1
+		inTurn(t, s, func() { s.o.CheckpointChanges = 1 })
 		if err := s.checkpoint(); err != nil {
 			t.Fatal(err)
 		}
 		apply(t, s, small("after", "x"))
 	}
-	keep := s.head.mod
+	inTurn(t, s, func() { keep = s.head.mod })
 	if err := s.upkeep(&keep); err != nil {
 		t.Fatal(err)
 	}

@@ -7,10 +7,13 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"postern.dev/postern/store"
 	"postern.dev/postern/store/internal/state"
@@ -49,11 +52,12 @@ type Store struct {
 	due   chan struct{} // asks tend for a checkpoint
 	loops sync.WaitGroup
 
-	mu     sync.Mutex // guards closed, and ops.Add against ops.Wait
-	closed bool
-	ops    sync.WaitGroup
-	done   chan struct{} // Close has returned
-	err    error         // of Close
+	mu       sync.Mutex // guards closed, and ops.Add against ops.Wait
+	closed   bool
+	ops      sync.WaitGroup
+	underWay atomic.Int64  // operations counted by ops
+	done     chan struct{} // Close has returned
+	err      error         // of Close
 }
 
 // position is a revision, the record that made it, and the etcd revision of
@@ -70,6 +74,11 @@ func Dial(ctx context.Context, c Cluster, o Options) (*Store, error) {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: c.Addresses, TLS: c.TLS, Username: c.Username, Password: c.Password,
 		DialTimeout: o.Timeout, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 5 * time.Second,
+		// gRPC alone would wait up to two minutes after a long outage.
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
+			MinConnectTimeout: 5 * time.Second,
+		})},
 		Context: context.WithoutCancel(ctx), Logger: zap.New(newCore(o.Logger, nil)),
 	})
 	if err != nil {
@@ -143,6 +152,23 @@ func (s *Store) Load(ctx context.Context) ([]store.Document, int64, error) {
 
 // Watch implements store.Store.
 func (s *Store) Watch(ctx context.Context, after int64) (<-chan store.Event, error) {
+	if after > s.state.Revision() {
+		// Another process told the caller of a revision that this one has not
+		// heard of yet.
+		ctx, leave, err := s.enter(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer leave()
+		if err := s.lock(ctx); err != nil {
+			return nil, err
+		}
+		err = s.catchUp(ctx)
+		s.unlock()
+		if err != nil {
+			return nil, err
+		}
+	}
 	return s.state.Watch(ctx, after)
 }
 
@@ -190,8 +216,13 @@ func (s *Store) enter(ctx context.Context) (context.Context, func(), error) {
 		return nil, nil, context.Cause(s.life)
 	}
 	s.ops.Add(1)
+	s.underWay.Add(1)
 	ctx, cancel := s.scope(ctx)
-	return ctx, func() { cancel(); s.ops.Done() }, nil
+	return ctx, func() {
+		cancel()
+		s.underWay.Add(-1)
+		s.ops.Done()
+	}, nil
 }
 
 // scope bounds ctx by the life of the store and the time a request may take.

@@ -511,6 +511,7 @@ func testAgain(t *testing.T, h Harness) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var onward <-chan store.Event
 	for i := range int64(20) {
 		from, to := s, o
 		if i%2 == 1 {
@@ -522,6 +523,15 @@ func testAgain(t *testing.T, h Harness) {
 		}
 		if e := next(t, events); e.Revision != wrote || e.Reset {
 			t.Fatalf("event %d (reset %v), want %d", e.Revision, e.Reset, wrote)
+		}
+		if onward != nil {
+			if e := next(t, onward); e.Revision != wrote || e.Reset {
+				t.Fatalf("event %d (reset %v) on the other view, want %d", e.Revision, e.Reset, wrote)
+			}
+		}
+		// A revision that one view told of can be watched from on the other.
+		if onward, err = to.Watch(t.Context(), wrote); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
