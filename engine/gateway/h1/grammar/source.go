@@ -129,8 +129,8 @@ func (s *Source) Head(l *Limits, request bool) ([]byte, error) {
 				s.pos += 2
 				b = b[2:]
 				start, scan = 0, 0
-				if len(b) > 0 && class[b[0]]&isToken == 0 {
-					return nil, ErrRequestLine
+				if len(b) > 0 && class[b[0]]&isToken == 0 && b[0] != '\r' && b[0] != '\n' {
+					return nil, ErrNotHTTP
 				}
 			case empty:
 				s.base = s.pos + start
