@@ -14,16 +14,16 @@ import (
 // first state, in listing order: explicit addresses and those held already
 // first, so that no allocation takes them.
 func (a *admission) settle() {
+	p := &places{a: a, used: map[string]map[netip.Addr]bool{}, from: map[string]netip.Addr{}}
 	var list []Object
 	for _, k := range Kinds {
 		for _, n := range sortedNames(a.touched, k) {
-			if o := a.next.Object(Ref{k, n}); o != nil {
+			if o := a.next.Object(Ref{k, n}); o != nil && !p.settled(o) {
 				list = append(list, a.own(o))
 			}
 		}
 	}
 	a.ids(list)
-	p := &places{a: a, used: map[string]map[netip.Addr]bool{}, from: map[string]netip.Addr{}}
 	a.explicit(p, list)
 	for _, o := range list {
 		p.keep(o)
@@ -33,9 +33,7 @@ func (a *admission) settle() {
 	}
 	for _, o := range list {
 		h := o.Base()
-		if host := hostOf(o, a.next, a.opts.Base); host != "" {
-			h.Status.Host = host
-		}
+		h.Status.Host = hostOf(o, a.next, a.opts.Base)
 		if e, ok := o.(*Endpoint); ok {
 			a.connection(e)
 		}
@@ -46,6 +44,24 @@ func (a *admission) settle() {
 			a.next.Put(prev)
 		}
 	}
+}
+
+// settled reports whether o has all it needs already: many resources depend on
+// what changed, but few of them change with it.
+func (p *places) settled(o Object) bool {
+	st := &o.Base().Status
+	if st.ID == "" || st.Host != hostOf(o, p.a.next, p.a.opts.Base) {
+		return false
+	}
+	switch o := o.(type) {
+	case *Host:
+		return o.Spec.Address == "" && len(st.Addresses) == 1 && p.fits(st.Addresses[0], o.Spec.Subnet)
+	case *Network:
+		return o.Spec.InternetGateway == (st.PublicAddress != "") && (st.PublicAddress == "" || p.public(st.PublicAddress))
+	case *Endpoint, *Gateway:
+		return false
+	}
+	return true
 }
 
 // own returns the copy of o in next that may be written to.
@@ -84,18 +100,7 @@ func (a *admission) ids(list []Object) {
 	if len(missing) == 0 {
 		return
 	}
-	kinds := map[Kind]bool{}
-	for _, o := range missing {
-		kinds[o.Kind()] = true
-	}
-	taken := map[string]bool{}
-	for k := range kinds {
-		for _, s := range []*Set{a.current, a.next} {
-			for _, e := range s.byKind[k] {
-				taken[e.Base().Status.ID] = true
-			}
-		}
-	}
+	taken := a.takenIDs(missing)
 	const attempts = 100
 	for _, o := range missing {
 		h := o.Base()
@@ -105,14 +110,55 @@ func (a *admission) ids(list []Object) {
 				a.fail(Internal, o, "status.id", "no id can be made: %s", err)
 				break
 			}
-			if !taken[id] {
-				h.Status.ID, taken[id] = id, true
+			if !taken(id) {
+				h.Status.ID = id
 				break
 			}
 		}
 		if h.Status.ID == "" {
 			a.fail(Internal, o, "status.id", "no free id was found; try again")
 		}
+	}
+}
+
+// takenIDs returns a function that reports whether an id is taken, and takes
+// it.
+func (a *admission) takenIDs(missing []Object) func(id string) bool {
+	kinds := map[Kind]bool{}
+	for _, o := range missing {
+		kinds[o.Kind()] = true
+	}
+	all := func(yield func(id string) bool) {
+		for k := range kinds {
+			for _, s := range []*Set{a.current, a.next} {
+				for _, e := range s.byKind[k] {
+					if !yield(e.Base().Status.ID) {
+						return
+					}
+				}
+			}
+		}
+	}
+	const few = 4
+	if len(missing) <= few {
+		// Looking through all is cheaper than an index that is used once.
+		return func(id string) bool {
+			for x := range all {
+				if x == id {
+					return true
+				}
+			}
+			return false
+		}
+	}
+	taken := map[string]bool{}
+	for x := range all {
+		taken[x] = true
+	}
+	return func(id string) bool {
+		was := taken[id]
+		taken[id] = true
+		return was
 	}
 }
 
@@ -402,7 +448,7 @@ func (p *places) taken(network string) map[netip.Addr]bool {
 			}
 		}
 		for h := range each[*Host](s) {
-			if in[h.Spec.Subnet] {
+			if in[h.Spec.Subnet] && (s == p.a.next || p.a.next.Object(RefOf(h)) != h) {
 				add(h.Status.Addresses...)
 			}
 		}

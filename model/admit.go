@@ -216,6 +216,9 @@ func (a *admission) spread() {
 	for again := true; again; {
 		again = false
 		for _, k := range Kinds {
+			if !a.mayDepend(k, kinds) {
+				continue
+			}
 			for name, e := range a.next.byKind[k] {
 				r := Ref{k, name}
 				if seeds[r] || !a.depends(e, kinds, seeds) {
@@ -232,6 +235,34 @@ func (a *admission) spread() {
 	}
 }
 
+// refersTo lists the kinds that the fields of a kind name.
+var refersTo = map[Kind][]Kind{
+	KindSecurityGroup: {KindNetwork, KindSecurityGroup, KindGateway},
+	KindSubnet:        {KindNetwork, KindSecurityGroup, KindGateway},
+	KindHost:          {KindSubnet, KindSecurityGroup},
+	KindLink:          {KindNetwork},
+	KindPeering:       {KindNetwork},
+	KindGateway:       {KindSubnet, KindSecurityGroup},
+	KindEndpoint:      {KindGateway, KindSubnet, KindSecurityGroup},
+	KindBackend:       {KindNetwork},
+	KindAPI:           {KindGateway, KindEndpoint, KindBackend, KindStage},
+	KindDeployment:    {KindAPI},
+	KindStage:         {KindAPI, KindDeployment},
+	KindDomain:        {KindAPI, KindStage, KindEndpoint},
+	KindZone:          {KindNetwork},
+}
+
+// takesValues lists the kinds whose own addresses, prefixes or names may be
+// written as ${Kind/NAME.attribute} and are judged.
+var takesValues = []Kind{KindNetwork, KindSubnet, KindSecurityGroup, KindHost, KindLink, KindGateway, KindBackend, KindZone}
+
+// mayDepend reports whether anything of kind k can depend on something of one
+// of kinds.
+func (a *admission) mayDepend(k Kind, kinds map[Kind]bool) bool {
+	return len(a.deleted) > 0 || slices.Contains(takesValues, k) ||
+		slices.ContainsFunc(refersTo[k], func(r Kind) bool { return kinds[r] })
+}
+
 // depends reports whether what e is or is allowed to be depends on one of
 // seeds, whose kinds are given.
 func (a *admission) depends(e *entry, kinds map[Kind]bool, seeds map[Ref]bool) bool {
@@ -243,13 +274,9 @@ func (a *admission) depends(e *entry, kinds map[Kind]bool, seeds map[Ref]bool) b
 		case r.Weak:
 		case r.Attribute == "", a.deleted[r.Ref]:
 			return true
-		default:
-			// Where an id or address stands within a document it changes no
-			// judgement; in these kinds it may be an address of their own.
-			switch e.Kind() {
-			case KindNetwork, KindSubnet, KindSecurityGroup, KindHost, KindLink, KindGateway, KindZone:
-				return true
-			}
+		case slices.Contains(takesValues, e.Kind()):
+			// Elsewhere it stands within a document and changes no judgement.
+			return true
 		}
 	}
 	return false

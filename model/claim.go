@@ -10,10 +10,36 @@ import (
 	"strings"
 )
 
+// What may be claimed; the text is for messages.
+const (
+	claimID         = "the id"
+	claimAddress    = "the address"
+	claimPublic     = "the public address"
+	claimKey        = "the public key"
+	claimHost       = "the host name"
+	claimPrivateDNS = "private DNS for region"
+	claimPeering    = "the Peering of"
+	claimPath       = "the path"
+	claimZone       = "the zone"
+)
+
+// claimants lists the kinds that claim something; an id is claimed within its
+// kind.
+var claimants = map[string][]Kind{
+	claimAddress:    {KindHost, KindGateway, KindEndpoint},
+	claimPublic:     {KindNetwork, KindGateway},
+	claimKey:        {KindHost, KindLink},
+	claimHost:       {KindGateway, KindDomain},
+	claimPrivateDNS: {KindEndpoint},
+	claimPeering:    {KindPeering},
+	claimPath:       {KindAPI},
+	claimZone:       {KindZone},
+}
+
 // claim is something that only one resource may have.
 type claim struct {
-	what  string // for the message: "the address", ...
-	scope string
+	what  string
+	scope string // a Network, a Gateway, or a kind: where it is unique
 	value string
 }
 
@@ -28,22 +54,22 @@ func claimsOf(o Object, s *Set, f func(c claim, field string)) {
 	h := o.Base()
 	id := func() {
 		if h.Status.ID != "" {
-			f(claim{"the id", "", h.Status.ID}, "status.id")
+			f(claim{claimID, string(o.Kind()), h.Status.ID}, "status.id")
 		}
 	}
 	address := func(a, subnet, field string) {
 		if sub, ok := Get[*Subnet](s, subnet); ok && a != "" {
-			f(claim{"the address", sub.Spec.Network, canonical(a)}, field)
+			f(claim{claimAddress, sub.Spec.Network, canonical(a)}, field)
 		}
 	}
 	public := func(a, field string) {
 		if a != "" {
-			f(claim{"the public address", "", canonical(a)}, field)
+			f(claim{claimPublic, "", canonical(a)}, field)
 		}
 	}
 	key := func(network, spec string) {
 		if k := either(spec, h.Status.PublicKey); k != "" {
-			f(claim{"the public key", network, k}, "spec.publicKey")
+			f(claim{claimKey, network, k}, "spec.publicKey")
 		}
 	}
 	id()
@@ -68,7 +94,7 @@ func claimsOf(o Object, s *Set, f func(c claim, field string)) {
 		public(either(literal(o.Spec.PublicAddress), h.Status.PublicAddress), "spec.publicAddress")
 		public(h.Status.ConfigurationAddress, "status.configurationAddress")
 		if h.Status.Host != "" {
-			f(claim{"the host name", "", h.Status.Host}, "metadata.name")
+			f(claim{claimHost, "", h.Status.Host}, "metadata.name")
 		}
 	case *Endpoint:
 		for i, a := range h.Status.Addresses {
@@ -79,22 +105,22 @@ func claimsOf(o Object, s *Set, f func(c claim, field string)) {
 		if on(o.Spec.PrivateDNS) {
 			g, ok := Get[*Gateway](s, o.Spec.Gateway)
 			if n := networkOf(o, s); ok && n != "" {
-				f(claim{"private DNS for region", n, g.Spec.Region}, "spec.privateDNS")
+				f(claim{claimPrivateDNS, n, g.Spec.Region}, "spec.privateDNS")
 			}
 		}
 	case *Peering:
 		if n := o.Spec.Networks; len(n) == 2 && n[0] != n[1] {
-			f(claim{"the Peering of", "", min(n[0], n[1]) + " and " + max(n[0], n[1])}, "spec.networks")
+			f(claim{claimPeering, "", min(n[0], n[1]) + " and " + max(n[0], n[1])}, "spec.networks")
 		}
 	case *API:
 		if o.Spec.Path != "" {
-			f(claim{"the path", o.Spec.Gateway, "/" + strings.Trim(o.Spec.Path, "/")}, "spec.path")
+			f(claim{claimPath, o.Spec.Gateway, strings.Trim(o.Spec.Path, "/")}, "spec.path")
 		}
 	case *Domain:
-		f(claim{"the host name", "", o.Metadata.Name}, "metadata.name")
+		f(claim{claimHost, "", o.Metadata.Name}, "metadata.name")
 	case *Zone:
 		for i, n := range o.Spec.Networks {
-			f(claim{"the zone", n, strings.ToLower(o.Spec.Domain)}, fmt.Sprintf("spec.networks[%d]", i))
+			f(claim{claimZone, n, strings.ToLower(o.Spec.Domain)}, fmt.Sprintf("spec.networks[%d]", i))
 		}
 	}
 }
@@ -103,17 +129,17 @@ func claimsOf(o Object, s *Set, f func(c claim, field string)) {
 func (c claim) message(other Object) string {
 	who := RefOf(other)
 	switch c.what {
-	case "private DNS for region":
+	case claimPrivateDNS:
 		return fmt.Sprintf("%s has private DNS for region %q in Network %q already; set privateDNS: false on one of them", who, c.value, c.scope)
-	case "the Peering of":
+	case claimPeering:
 		return fmt.Sprintf("%s joins %s already; remove one", who, c.value)
-	case "the zone":
+	case claimZone:
 		return fmt.Sprintf("%s is a Zone for %q in Network %q already; put the records into one of them", who, c.value, c.scope)
-	case "the path":
-		return fmt.Sprintf("%s has the path %q on Gateway %q already; choose another", who, c.value, c.scope)
-	case "the address":
+	case claimPath:
+		return fmt.Sprintf("%s has the path %q on Gateway %q already; choose another", who, "/"+c.value, c.scope)
+	case claimAddress:
 		return fmt.Sprintf("%s has the address %s in Network %q already; choose another or leave it out", who, c.value, c.scope)
-	case "the id":
+	case claimID:
 		return fmt.Sprintf("%s has the id %s already; remove status.id to have one made", who, c.value)
 	default:
 		return fmt.Sprintf("%s has %s %s already; choose another", who, c.what, c.value)
@@ -130,9 +156,18 @@ func (c *check) claims(these map[Ref]bool) {
 			})
 		}
 	}
-	for _, m := range c.s.byKind {
-		for _, e := range m {
-			if r := RefOf(e.Object); len(these) > 0 && these[r] {
+	kinds := map[Kind]bool{}
+	for x := range wanted {
+		if x.what == claimID {
+			kinds[Kind(x.scope)] = true
+		}
+		for _, k := range claimants[x.what] {
+			kinds[k] = true
+		}
+	}
+	for k := range kinds {
+		for name, e := range c.s.byKind[k] {
+			if these[Ref{k, name}] {
 				continue
 			}
 			claimsOf(e.Object, c.s, func(x claim, field string) {
