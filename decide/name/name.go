@@ -290,3 +290,13 @@ func contains(names []string, name string) bool {
 	}
 	return false
 }
+
+// Forwarders lists whom n asks for v.Name, in order. It is empty for a name that
+// Postern holds, and for a Network without an internet gateway: a name leaves a
+// Network only where packets may.
+func (v *Verdict) Forwarders(n *snapshot.Network) []netip.AddrPort {
+	if !v.Forward || n == nil || !n.InternetGateway {
+		return nil
+	}
+	return n.Forward
+}
