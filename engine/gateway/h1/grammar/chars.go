@@ -50,6 +50,25 @@ var class = func() (t [256]uint8) {
 	return t
 }()
 
+// validValue reports whether s has only bytes of a field value. Long ones (cookies, tokens) are looked at eight bytes
+// at a time: below, the high bit of a byte of low is set where it is under 0x20, of del where it is 0x7f. A carry can
+// set it for a neighbour as well, so a hit is looked at again.
+func validValue(s string) bool {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	for len(s) >= 8 {
+		w := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+			uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+		low := (w - 0x20*ones) &^ w & highs
+		x := w ^ 0x7f*ones
+		del := (x - ones) &^ x & highs
+		if low|del != 0 && !all(s[:8], isValue) {
+			return false
+		}
+		s = s[8:]
+	}
+	return all(s, isValue)
+}
+
 func all(b string, bits uint8) bool {
 	for i := 0; i < len(b); i++ {
 		if class[b[i]]&bits == 0 {

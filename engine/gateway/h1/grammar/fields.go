@@ -98,13 +98,11 @@ func field(l []byte) (name, value string, err *Error) {
 		return "", "", ErrFieldName
 	}
 	name, value = view(l[:c]), view(l[c+1:])
-	for i := 0; i < len(value); i++ {
-		if class[value[i]]&isValue == 0 {
-			if value[i] == '\r' {
-				return "", "", ErrBareCR
-			}
-			return "", "", ErrFieldValue
+	if !validValue(value) {
+		if strings.IndexByte(value, '\r') >= 0 {
+			return "", "", ErrBareCR
 		}
+		return "", "", ErrFieldValue
 	}
 	return name, trim(value), nil
 }
@@ -183,8 +181,12 @@ func readFields(b []byte, h *exchange.Header, fr *framing, maxCount int) *Error 
 	return nil
 }
 
+// maxOptions bounds what the Connection fields may list: each costs a walk over all fields.
+const maxOptions = 32
+
 // hopByHop reads the Connection fields and removes from h what they list.
 func (fr *framing) hopByHop(h *exchange.Header) *Error {
+	listed := 0
 	for _, v := range fr.connection[:fr.options] {
 		for v != "" {
 			var o string
@@ -193,7 +195,7 @@ func (fr *framing) hopByHop(h *exchange.Header) *Error {
 			if o == "" {
 				continue
 			}
-			if !all(o, isToken) {
+			if listed++; listed > maxOptions || !all(o, isToken) {
 				return ErrConnection
 			}
 			switch {

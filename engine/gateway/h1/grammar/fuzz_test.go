@@ -28,6 +28,11 @@ func FuzzRequest(f *testing.F) {
 	} {
 		f.Add([]byte(s))
 	}
+	for _, r := range refusals() {
+		if len(r.in) < 1000 {
+			f.Add([]byte(r.in))
+		}
+	}
 	f.Fuzz(func(t *testing.T, in []byte) {
 		p, err := parse(bytes.NewReader(in), defaults)
 		slow, serr := parse(iotest.OneByteReader(bytes.NewReader(in)), defaults)

@@ -124,12 +124,15 @@ func fields(s string) string { return "POST / HTTP/1.1\r\n" + host + s + "\r\n" 
 // chunks is a request with this chunked body.
 func chunks(s string) string { return fields("Transfer-Encoding: chunked\r\n") + s }
 
-func TestRequestsThatCouldMeanTwoThingsAreRefused(t *testing.T) {
+// refusal is a request and why it is refused.
+type refusal struct {
+	in   string
+	want *Error
+}
+
+func refusals() []refusal {
 	long := strings.Repeat("a", 10240)
-	tests := []struct {
-		in   string
-		want *Error
-	}{
+	return []refusal{
 		// Lines.
 		{"GET / HTTP/1.1\nHost: a.example\n\n", ErrBareLF},
 		{"GET / HTTP/1.1\r\nHost: a.example\n\r\n", ErrBareLF},
@@ -263,6 +266,7 @@ func TestRequestsThatCouldMeanTwoThingsAreRefused(t *testing.T) {
 		{fields("Connection: content-length\r\n"), ErrConnection},
 		{fields("Connection: transfer-encoding\r\n"), ErrConnection},
 		{fields("Connection: a b\r\n"), ErrConnection},
+		{fields("Connection: " + strings.Repeat("a,", 33) + "\r\n"), ErrConnection},
 		{fields("Expect: 200-ok\r\n"), ErrExpectation},
 		{fields("Expect: 100-continue\r\nExpect: 100-continue\r\n"), ErrExpectation},
 		// Chunks.
@@ -302,7 +306,10 @@ func TestRequestsThatCouldMeanTwoThingsAreRefused(t *testing.T) {
 		{chunks("0\r\nX: " + long + "\r\n\r\n"), ErrFieldsTooLarge},
 		{chunks("0\r\nGET / HTTP/1.1\r\n\r\n"), ErrFieldName},
 	}
-	for _, tt := range tests {
+}
+
+func TestRequestsThatCouldMeanTwoThingsAreRefused(t *testing.T) {
+	for _, tt := range refusals() {
 		for how, r := range map[string]io.Reader{"whole": strings.NewReader(tt.in), "byte by byte": iotest.OneByteReader(strings.NewReader(tt.in))} {
 			_, err := parse(r, defaults)
 			if !errors.Is(err, tt.want) {
@@ -344,6 +351,18 @@ func TestHopByHopFieldsStayBehind(t *testing.T) {
 	}
 	if !p.r.AcceptsTrailers || p.r.Upgrade != "" {
 		t.Errorf("trailers %v, upgrade %q: the Connection field does not list Upgrade", p.r.AcceptsTrailers, p.r.Upgrade)
+	}
+}
+
+func TestEveryByteOfAValueIsLookedAt(t *testing.T) {
+	for c := range 256 {
+		for at := range 20 {
+			b := []byte("abcdefghijklmnopqrst")
+			b[at] = byte(c)
+			if got, want := validValue(string(b)), class[c]&isValue != 0; got != want {
+				t.Errorf("byte %#x at %d: %v", c, at, got)
+			}
+		}
 	}
 }
 

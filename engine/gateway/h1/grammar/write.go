@@ -56,7 +56,7 @@ func AppendRequest(dst []byte, o *Outgoing) ([]byte, *Error) {
 	}
 	switch {
 	case o.Upgrade != "":
-		if !all(o.Upgrade, isValue) || trim(o.Upgrade) != o.Upgrade || o.Length != 0 {
+		if !validValue(o.Upgrade) || trim(o.Upgrade) != o.Upgrade || o.Length != 0 {
 			return dst, ErrUnsendable
 		}
 		dst = append(dst, "Connection: Upgrade\r\nUpgrade: "...)
@@ -120,7 +120,7 @@ func AppendResponse(dst []byte, a *Answer) ([]byte, *Error) {
 	switch {
 	case a.Status == 101:
 		up := a.Header.Get("Upgrade")
-		if up == "" || !all(up, isValue) {
+		if up == "" || !validValue(up) {
 			return dst, ErrUnsendable
 		}
 		dst = append(dst, "Connection: Upgrade\r\nUpgrade: "...)
@@ -149,7 +149,7 @@ func appendFields(dst []byte, h *exchange.Header, response bool) ([]byte, *Error
 		default:
 			continue
 		}
-		if f.Name == "" || !all(f.Name, isToken) || !all(f.Value, isValue) || trim(f.Value) != f.Value {
+		if f.Name == "" || !all(f.Name, isToken) || !validValue(f.Value) || trim(f.Value) != f.Value {
 			return dst, ErrUnsendable
 		}
 		dst = append(dst, f.Name...)
@@ -175,7 +175,7 @@ func AppendLastChunk(dst []byte, trailer *exchange.Header) ([]byte, *Error) {
 	if trailer != nil {
 		for i := range trailer.Len() {
 			f := trailer.At(i)
-			if f.Name == "" || !TrailerAllowed(f.Name) || !all(f.Name, isToken) || !all(f.Value, isValue) {
+			if f.Name == "" || !TrailerAllowed(f.Name) || !all(f.Name, isToken) || !validValue(f.Value) {
 				return dst, ErrUnsendable
 			}
 			dst = append(dst, f.Name...)
