@@ -67,8 +67,11 @@ type compiler struct {
 const maxErrors = 100
 
 func (c *compiler) fail(path, format string, args ...any) {
-	if len(c.errs) < maxErrors {
+	switch n := len(c.errs); {
+	case n < maxErrors:
 		c.errs = append(c.errs, Error{Path: path, Msg: sprintf(format, args...)})
+	case n == maxErrors:
+		c.errs = append(c.errs, Error{Msg: "there are more errors; mend these first"})
 	}
 }
 

@@ -211,6 +211,18 @@ func TestLengthIsBounded(t *testing.T) {
 	}
 }
 
+func TestErrorsAreBounded(t *testing.T) {
+	doc := `{"Statement":[` + strings.Repeat(`1,`, 500) + `1]}`
+	_, err := iam.Parse([]byte(doc), options)
+	var list iam.Errors
+	if !errors.As(err, &list) || len(list) != 101 || !strings.Contains(list[100].Error(), "more errors") {
+		t.Errorf("got %d errors, the last: %v", len(list), list[len(list)-1])
+	}
+	if lines := strings.Count(err.Error(), "\n"); lines != 100 {
+		t.Errorf("the text has %d line ends", lines)
+	}
+}
+
 func TestSourceAndPlacesAreKept(t *testing.T) {
 	const doc = `{"Id":"p","Statement":[{"Sid":"one","Effect":"Deny","Principal":"*","Action":"*","Resource":"execute-api:/*","Condition":{"Null":{"aws:sourcevpce":true}}}]}`
 	p, err := iam.Parse([]byte(doc), options)
