@@ -4,7 +4,6 @@
 package etcd
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -203,29 +202,4 @@ func TestCloseLetsAChangeUnderWayEnd(t *testing.T) {
 	if err := <-closed; err != nil {
 		t.Errorf("Close: %v", err)
 	}
-}
-
-func FuzzRecordsDecode(f *testing.F) {
-	p := payload{
-		docs:    []store.Document{{Key: store.Key{Kind: "K", Name: "n"}, Revision: 3, Created: 2, Data: []byte("{}")}},
-		deletes: []store.Key{{Kind: "K", Name: "m"}},
-	}
-	f.Add(p.encode())
-	f.Add(entry{id: newID(), revision: 9, inline: p.encode()}.encode())
-	f.Add(entry{id: newID(), revision: 9, older: 4, chunks: 3, size: 1 << 20}.encode())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		// What decodes encodes to the same meaning; nothing panics.
-		if p, err := decodePayload(b); err == nil {
-			again, err := decodePayload(p.encode())
-			if err != nil || !bytes.Equal(again.encode(), p.encode()) {
-				t.Errorf("payload: %v, %v", again, err)
-			}
-		}
-		if e, err := decodeEntry(b); err == nil {
-			again, err := decodeEntry(e.encode())
-			if err != nil || !bytes.Equal(again.encode(), e.encode()) {
-				t.Errorf("entry: %+v, %v", again, err)
-			}
-		}
-	})
 }
