@@ -164,6 +164,7 @@ func TestAWrongDocumentNamesEveryPlace(t *testing.T) {
 		{"uri", integration(`{"type":"http","uri":"ftp://x"}`), in + `.uri: "ftp://x": a backend is http://, https:// or backend://NAME/`},
 		{"no uri", integration(`{"type":"http"}`), in + `.uri: the integration leads nowhere; write a uri or spec.backend`},
 		{"variable", integration(`{"type":"http","uri":"http://${context.x}/"}`), in + `.uri: ${context.x}/: only ${stageVariables.name} may stand in a URI`},
+		{"host", integration(`{"type":"http","uri":"http://{proxy}/"}`), in + `.uri: "http://{proxy}/": a parameter cannot name the host; callers would choose where the gateway goes`},
 		{"time-out", integration(`{"type":"http","uri":"http://x","timeoutInMillis":5}`), in + `.timeoutInMillis: "5": a time-out is from 50 to 300000 milliseconds`},
 		{"VTL", integration(`{"type":"mock","requestTemplates":{"application/json":"#if($x)1#end"}}`), in + `.requestTemplates.application/json: #if in a template: directives are not carried out, only $context.x, $stageVariables.x, $input.body, $input.params('x') and $input.json('$') are replaced`},
 		{"set", integration(`{"type":"mock","responses":{"default":{"statusCode":200,"responseTemplates":{"a/b":"#set($x=1)"}}}}`), in + `.responses.default.responseTemplates.a/b: #set in a template: directives are not carried out, only $context.x, $stageVariables.x, $input.body, $input.params('x') and $input.json('$') are replaced`},

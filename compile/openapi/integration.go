@@ -58,6 +58,10 @@ func (im *importer) uri(in *operation.Integration, uri, path string) {
 		im.errorf(path, "%v", err)
 		return
 	}
+	if in.Backend == "" && !hostFirst(t.Pieces) {
+		im.errorf(path, "%q: a parameter cannot name the host; callers would choose where the gateway goes", uri)
+		return
+	}
 	if s, constant := t.Constant(); constant && in.Backend == "" {
 		if u, err := url.Parse(s); err != nil || u.Host == "" {
 			im.errorf(path, "%q is no URL of a backend", uri)
@@ -65,6 +69,26 @@ func (im *importer) uri(in *operation.Integration, uri, path string) {
 		}
 	}
 	in.URI = t
+}
+
+// hostFirst reports whether a URI's host is complete before its first parameter.
+func hostFirst(ps []operation.Piece) bool {
+	before := ""
+	for _, p := range ps {
+		switch p.Kind {
+		case operation.PieceParam:
+			_, rest, ok := strings.Cut(before, "://")
+			if !ok {
+				rest = before // a Stage variable holds the scheme
+			}
+			return strings.Contains(rest, "/")
+		case operation.PieceText:
+			before += p.Value
+		default:
+			before += "x"
+		}
+	}
+	return true
 }
 
 func (im *importer) integration(v value, at string) operation.Integration {

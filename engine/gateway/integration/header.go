@@ -1,0 +1,132 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"strings"
+	"unsafe"
+
+	"postern.dev/postern/engine/gateway/exchange"
+)
+
+// fold says what becomes of a field on its way.
+type fold uint8
+
+const (
+	keep fold = iota
+	drop
+	remap // sent on under another name
+)
+
+// towards says what becomes of a field of the request. Fields for one hop never
+// get here; framing and Host are the engine's.
+func towards(name string) fold {
+	switch len(name) {
+	case 2, 4, 6, 7, 10, 11, 12, 14, 15, 16, 17, 18:
+	default:
+		return keep
+	}
+	for _, n := range [...]string{
+		"Host", "Content-Length", "Content-MD5", "Expect", "Max-Forwards", "Proxy-Authenticate", "Server", "TE",
+		"Trailer", "Upgrade", "WWW-Authenticate", "x-apigw-api-id", "X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto",
+	} {
+		if exchange.EqualFold(n, name) {
+			return drop
+		}
+	}
+	return keep
+}
+
+// back says what becomes of a field of a response.
+func back(name string, proxy bool) fold {
+	for _, n := range [...]string{"Content-Length", "Date", "Server", "Connection"} {
+		if exchange.EqualFold(n, name) {
+			return remap
+		}
+	}
+	if proxy {
+		if exchange.EqualFold("Via", name) {
+			return drop
+		}
+		return keep
+	}
+	for _, n := range [...]string{
+		"Authorization", "Content-MD5", "Expect", "Host", "Max-Forwards", "Proxy-Authenticate", "Trailer", "Upgrade",
+		"User-Agent", "WWW-Authenticate",
+	} {
+		if exchange.EqualFold(n, name) {
+			return remap
+		}
+	}
+	return keep
+}
+
+// remapped is the name under which a field travels that is the gateway's own.
+func remapped(name string) string {
+	switch {
+	case exchange.EqualFold(name, "Date"):
+		return "x-amzn-Remapped-Date"
+	case exchange.EqualFold(name, "Server"):
+		return "x-amzn-Remapped-Server"
+	case exchange.EqualFold(name, "Content-Length"):
+		return "x-amzn-Remapped-Content-Length"
+	case exchange.EqualFold(name, "Connection"):
+		return "x-amzn-Remapped-Connection"
+	}
+	return "x-amzn-Remapped-" + name
+}
+
+// signed reports whether a value of Authorization is an AWS signature, which is
+// for the gateway and not for the backend.
+func signed(value string) bool { return strings.HasPrefix(value, "AWS4-") }
+
+// pass copies the request's fields for the backend.
+func (j *Job) pass() {
+	h := &j.Exchange.Request.Header
+	for i := range h.Len() {
+		f := h.At(i)
+		if towards(f.Name) == drop || exchange.EqualFold(f.Name, "Authorization") && signed(f.Value) {
+			continue
+		}
+		j.header.Add(f.Name, f.Value)
+	}
+}
+
+// announce adds what tells the backend where a request came from. What the
+// caller said of itself in these fields has been dropped.
+func (j *Job) announce() {
+	o := j.Arrival.Origin
+	if j.forwardedFor != o {
+		j.forwardedFor, j.forwarded = o, o.Source.Addr().Unmap().String()
+	}
+	j.header.Add("X-Forwarded-For", j.forwarded)
+	if j.Arrival.TLS {
+		j.header.Add("X-Forwarded-Port", "443")
+		j.header.Add("X-Forwarded-Proto", "https")
+	} else {
+		j.header.Add("X-Forwarded-Port", "80")
+		j.header.Add("X-Forwarded-Proto", "http")
+	}
+	j.header.Set("x-amzn-apigateway-api-id", j.Verdict.API.ID)
+	j.header.Set("x-amzn-RequestId", j.Exchange.ID())
+}
+
+// turn rewrites the fields of the backend's response for the caller.
+func (j *Job) turn(proxy bool) {
+	h := &j.Exchange.Response.Header
+	j.header.CopyFrom(h) // the call has been made: its fields are free
+	h.Reset()
+	for i := range j.header.Len() {
+		f := j.header.At(i)
+		switch back(f.Name, proxy) {
+		case keep:
+			h.Add(f.Name, f.Value)
+		case remap:
+			h.Add(remapped(f.Name), f.Value)
+		}
+	}
+}
+
+// view makes a string of b without copying it; it holds until b is used again.
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

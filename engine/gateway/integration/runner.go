@@ -1,0 +1,131 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package integration carries out operations: it answers what a request asked
+// for once decide/request has let it through, from a backend, from a template,
+// or from the example's own data.
+package integration
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"strings"
+	"time"
+
+	"postern.dev/postern/decide/request"
+	"postern.dev/postern/engine/gateway/exchange"
+	"postern.dev/postern/engine/gateway/upstream"
+	"postern.dev/postern/snapshot"
+	"postern.dev/postern/snapshot/operation"
+)
+
+// The codes of the backend layer.
+const (
+	CodeOK      = "backend/ok"
+	CodeNone    = "backend/none"
+	CodeRefused = "backend/refused"
+	CodeTimeout = "backend/timeout"
+	CodeTLS     = "backend/tls"
+)
+
+// DefaultTimeout bounds a call where neither the operation nor its Backend does.
+const DefaultTimeout = 29 * time.Second
+
+// Config is what a Runner is made of.
+type Config struct {
+	// Dial opens a connection to a backend: from inside a Network, or, if that
+	// is empty, from where the process stands.
+	Dial func(ctx context.Context, network, host string, port uint16) (net.Conn, error)
+	// Roots are trusted for backends; nil trusts the system's.
+	Roots *x509.CertPool
+	// Timeouts bound the calls; zero fields take the defaults of upstream.
+	Timeouts upstream.Timeouts
+}
+
+// Runner carries out operations. It keeps connections to backends.
+type Runner struct {
+	pool *upstream.Pool
+}
+
+// insecure marks a zone whose certificates are not verified. No Network's name
+// ends so.
+const insecure = "!"
+
+// New returns a Runner. Close ends it.
+func New(c Config) *Runner {
+	return &Runner{pool: upstream.New(upstream.Config{
+		Timeouts: c.Timeouts,
+		Dial: func(ctx context.Context, t upstream.Target) (net.Conn, error) {
+			return c.Dial(ctx, strings.TrimSuffix(t.Zone, insecure), t.Host, t.Port)
+		},
+		TLS: func(t upstream.Target) *tls.Config {
+			return &tls.Config{
+				MinVersion: tls.VersionTLS12, RootCAs: c.Roots,
+				InsecureSkipVerify: strings.HasSuffix(t.Zone, insecure), // as the operation's tlsConfig asks
+			}
+		},
+	})}
+}
+
+// Forget closes the pooled connections that lead into Networks: what the
+// Networks' groups allow may have changed. Calls under way finish.
+func (r *Runner) Forget() {
+	r.pool.CloseWhere(func(t upstream.Target) bool { return strings.TrimSuffix(t.Zone, insecure) != "" })
+}
+
+// ForgetAll closes every pooled connection.
+func (r *Runner) ForgetAll() { r.pool.CloseWhere(func(upstream.Target) bool { return true }) }
+
+// Close closes every connection to a backend and waits for the calls to end.
+func (r *Runner) Close() error { return r.pool.Close() }
+
+// Job is one operation to be carried out, with memory that the next one on the
+// same connection uses again.
+type Job struct {
+	Snapshot *snapshot.Snapshot
+	Arrival  *request.Arrival
+	Verdict  *request.Verdict
+	Exchange *exchange.Exchange
+	// Extended is the extended request id.
+	Extended string
+	// Failed is why a backend could not be called, if it could not.
+	Failed error
+
+	call   upstream.Call
+	header exchange.Header
+	// path, query and text hold what is put together for the call.
+	path, query, text []byte
+	forwarded         string
+	forwardedFor      *snapshot.Origin
+	body              []byte
+	read              bool
+}
+
+// Begin makes the Job ready for another request.
+func (j *Job) Begin(s *snapshot.Snapshot, e *exchange.Exchange) {
+	j.Snapshot, j.Exchange, j.Failed = s, e, nil
+	j.body, j.read = nil, false
+	j.call = upstream.Call{}
+	j.header.Reset()
+}
+
+// Run carries out the operation of an allowed verdict. The response is in the
+// exchange afterwards unless answer says otherwise: then that is the answer, and
+// the exchange is untouched. code is that of the backend layer.
+func (r *Runner) Run(j *Job) (code string, answer *request.Response) {
+	op := j.Verdict.Operation()
+	switch in := &op.Integration; in.Kind {
+	case operation.Petstore:
+		petstore(j)
+		return CodeOK, nil
+	case operation.Mock:
+		return mock(j, in)
+	case operation.HTTPProxy:
+		return r.proxy(j, in)
+	case operation.HTTP:
+		return r.mapped(j, in)
+	}
+	return CodeNone, &request.ConfigurationError
+}

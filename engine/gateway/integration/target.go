@@ -1,0 +1,171 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"postern.dev/postern/engine/gateway/upstream"
+	"postern.dev/postern/snapshot"
+	"postern.dev/postern/snapshot/operation"
+)
+
+// errTarget is why an operation leads nowhere.
+var errTarget = errors.New("the operation's URI leads to no backend")
+
+// aim sets the call's target, path and query from the integration. Where the
+// host is written out, as it nearly always is, this costs no allocation.
+func (j *Job) aim(in *operation.Integration) error {
+	var path string
+	if in.Backend != "" {
+		b := j.Snapshot.Backends[in.Backend]
+		if b == nil || len(b.Targets) == 0 {
+			return fmt.Errorf("%w: there is no Backend/%s", errTarget, in.Backend)
+		}
+		t := pick(b.Targets)
+		j.call.Target = upstream.Target{Scheme: b.Protocol, Host: t.Host, Port: t.Port}
+		if b.Network != nil {
+			j.call.Target.Zone = b.Network.Name
+		}
+		j.call.Timeout = b.Timeout
+		var err error
+		if path, err = j.expandPath("", in.URI.Pieces, in.Request); err != nil {
+			return err
+		}
+	} else if rest, pieces, err := j.authority(in); err != nil {
+		return err
+	} else if path, err = j.expandPath(rest, pieces, in.Request); err != nil {
+		return err
+	}
+	if in.Insecure {
+		j.call.Target.Zone += insecure
+	}
+	if in.Timeout > 0 {
+		j.call.Timeout = in.Timeout
+	}
+	if j.call.Timeout == 0 {
+		j.call.Timeout = DefaultTimeout
+	}
+	path, j.call.RawQuery, _ = strings.Cut(path, "?")
+	if in.AppendPath {
+		path = j.join(path, j.Verdict.Path)
+	}
+	if path == "" {
+		path = "/"
+	}
+	j.call.Path = path
+	return nil
+}
+
+// authority sets the target and returns what of the URI follows it.
+func (j *Job) authority(in *operation.Integration) (rest string, pieces []operation.Piece, err error) {
+	ps := in.URI.Pieces
+	if len(ps) > 0 && ps[0].Kind == operation.PieceText {
+		if i := strings.Index(ps[0].Value, "://"); len(ps) == 1 || i > 0 && strings.IndexByte(ps[0].Value[i+3:], '/') > 0 {
+			j.call.Target, rest, err = split(ps[0].Value)
+			return rest, ps[1:], err
+		}
+	}
+	// A Stage variable names the host. The target outlives the request in the
+	// pool, so it gets memory of its own.
+	uri, err := j.expand(nil, ps, in.Request)
+	if err != nil {
+		return "", nil, err
+	}
+	j.call.Target, rest, err = split(string(uri))
+	return rest, nil, err
+}
+
+// expandPath fills what follows the host.
+func (j *Job) expandPath(rest string, ps []operation.Piece, ms []operation.Mapping) (string, error) {
+	if len(ps) == 0 {
+		return rest, nil
+	}
+	if len(ps) == 1 && rest == "" && ps[0].Kind == operation.PieceText {
+		return ps[0].Value, nil
+	}
+	var err error
+	j.text, err = j.expand(append(j.text[:0], rest...), ps, ms)
+	return view(j.text), err
+}
+
+// join puts two paths together, without allocating where one of them is empty.
+func (j *Job) join(a, b string) string {
+	a = strings.TrimRight(a, "/")
+	if a == "" || b == "/" && a != "" {
+		if a == "" {
+			return b
+		}
+		return a
+	}
+	j.path = append(append(j.path[:0], a...), b...)
+	return view(j.path)
+}
+
+// pick takes a target by weight.
+func pick(ts []snapshot.Target) *snapshot.Target {
+	if len(ts) == 1 {
+		return &ts[0]
+	}
+	sum := 0
+	for i := range ts {
+		sum += max(ts[i].Weight, 1)
+	}
+	n := rand.IntN(sum)
+	for i := range ts {
+		if n -= max(ts[i].Weight, 1); n < 0 {
+			return &ts[i]
+		}
+	}
+	return &ts[0]
+}
+
+// split takes a URL apart into a target and what follows it.
+func split(uri string) (upstream.Target, string, error) {
+	t := upstream.Target{Scheme: "https", Port: 443}
+	rest, ok := strings.CutPrefix(uri, "https://")
+	if !ok {
+		if rest, ok = strings.CutPrefix(uri, "http://"); !ok {
+			return t, "", errTarget
+		}
+		t.Scheme, t.Port = "http", 80
+	}
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	authority, path := rest[:end], rest[end:]
+	if i := strings.IndexByte(path, '#'); i >= 0 {
+		path = path[:i]
+	}
+	host, port := authority, ""
+	if h, bracketed := strings.CutPrefix(authority, "["); bracketed {
+		if host, port, ok = strings.Cut(h, "]"); !ok || port != "" && port[0] != ':' {
+			return t, "", errTarget
+		}
+		if _, err := netip.ParseAddr(host); err != nil {
+			return t, "", errTarget
+		}
+		port = strings.TrimPrefix(port, ":")
+	} else {
+		host, port, _ = strings.Cut(authority, ":")
+	}
+	if host == "" || strings.ContainsAny(host, "@\\ \t") {
+		return t, "", errTarget
+	}
+	if port != "" {
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || n == 0 {
+			return t, "", errTarget
+		}
+		t.Port = uint16(n)
+	}
+	t.Host = host
+	return t, path, nil
+}
