@@ -44,20 +44,26 @@ func (h *hub) fromPeer(p []byte, i *packet.Info, b *batch) {
 }
 
 // fromStack routes a packet that the hub's own stack sends, and reports whether
-// it leaves to a peer of this hub. Replies only: nothing in the stack dials.
+// it leaves to a peer of this hub. Replies and refusals only: nothing in the
+// stack dials.
 func (h *hub) fromStack(p []byte, i *packet.Info) bool {
 	e, ok := h.flows.Get(i)
 	if ok && e.Action.out == h.stack && e.Action.forward {
 		return true
 	}
 	b := h.f.batches.Get().(*batch)
-	if ok {
+	defer h.f.batches.Put(b)
+	switch {
+	case ok:
 		send(p, i, e.Action, b)
-	} else if i.ICMPError() {
-		related(h.flows, p, i, b)
+	case i.ICMPError():
+		if !related(h.flows, p, i, b) {
+			return true // a refusal: it belongs to no flow
+		}
+	default:
+		return i.Proto == packet.TCP && i.TCPFlags&packet.RST != 0
 	}
 	b.flush()
-	h.f.batches.Put(b)
 	return false
 }
 

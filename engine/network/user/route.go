@@ -97,25 +97,21 @@ func send(p []byte, i *packet.Info, a action, b *batch) {
 }
 
 // related finds the way of an ICMP error: that of the replies to the packet it
-// quotes, patched as they are.
-func related(t *table, p []byte, i *packet.Info, b *batch) {
+// quotes, patched as they are. It reports whether the flow is known.
+func related(t *table, p []byte, i *packet.Info, b *batch) bool {
 	inner, at, ok := packet.Quoted(p, i)
 	if !ok {
-		return
+		return false
 	}
-	e, ok := t.Peek(inner.Tuple.Reverse())
+	e, ok := t.Peek(inner.Reverse())
 	if !ok {
-		return
-	}
-	if e.Action.dest.IsValid() && !packet.SetQuoted(p, i, &inner, at, e.Action.dest, true) {
-		return
+		return false
 	}
 	a := e.Action
-	if a.source.IsValid() {
-		if !packet.SetQuoted(p, i, &inner, at, a.source, false) {
-			return
-		}
-		a.source = netip.AddrPortFrom(a.source.Addr(), 0)
+	if a.dest.IsValid() && !packet.SetQuoted(p, i, &inner, at, a.dest, true) ||
+		a.source.IsValid() && !packet.SetQuoted(p, i, &inner, at, a.source, false) {
+		return true // of another family: it cannot be of use
 	}
 	send(p, i, a, b)
+	return true
 }
