@@ -28,7 +28,7 @@ type Env struct {
 	ApiManagement     []netip.Prefix
 	AzureLoadBalancer []netip.Prefix
 	// Members lists the addresses of the interfaces in the Network and its
-	// peers that carry a group.
+	// peers that carry a group; nil for none.
 	Members func(group string) []netip.Addr
 }
 

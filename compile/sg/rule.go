@@ -195,6 +195,9 @@ func (s *Scope) lookup(text string) ([]netip.Prefix, error) {
 		return nil, err
 	}
 	if p.Group != "" {
+		if s.env.Members == nil {
+			return nil, nil
+		}
 		members := s.env.Members(p.Group)
 		out := make([]netip.Prefix, len(members))
 		for i, a := range members {
