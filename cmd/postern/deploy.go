@@ -1,0 +1,45 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"postern.dev/postern/client/wire"
+)
+
+func newDeployCommand(a *app) *cobra.Command {
+	var d wire.Deploy
+	var f format
+	c := &cobra.Command{
+		Use: "deploy API [--stage S]", Short: "Make a Deployment of an API and point a Stage at it", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			done, err := c.Deploy(cmd.Context(), args[0], d)
+			if err != nil {
+				return err
+			}
+			return a.print(f, done, func() error {
+				where := "; it has no Stage, name one with --stage"
+				switch {
+				case done.StageCreated:
+					where = fmt.Sprintf(", served by the new Stage/%s.%s", done.API, done.Stage)
+				case done.Stage != "":
+					where = fmt.Sprintf(", served by Stage/%s.%s", done.API, done.Stage)
+				}
+				_, err := fmt.Fprintf(a.out, "Deployment/%s.%d created%s\n", done.API, done.Deployment, where)
+				return err
+			})
+		},
+	}
+	c.Flags().StringVar(&d.Stage, "stage", "", "the Stage to point at it, made if absent; default the API's own or only one")
+	outputFlag(c, &f)
+	return c
+}

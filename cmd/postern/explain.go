@@ -1,0 +1,117 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"postern.dev/postern/explain"
+	"postern.dev/postern/explain/answer"
+	"postern.dev/postern/model"
+)
+
+func newExplainCommand(a *app) *cobra.Command {
+	var q answer.Question
+	var headers, files []string
+	var f format
+	c := &cobra.Command{
+		Use:   "explain --from SOURCE [-X METHOD] [-H 'k: v'] URL",
+		Short: "Say what becomes of a request, hop by hop: exit 0 allowed, 3 denied, 4 unknown",
+		Long: "SOURCE is host/NAME, link/NAME[/IP], gateway/NAME, selfhosted/NAME or internet[/IP].\n" +
+			"URL has the scheme http, https, tcp (tcp://host:port), udp (udp://host:port) or dns (dns://name).",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			q.URL = args[0]
+			for _, h := range headers {
+				name, value, ok := strings.Cut(h, ":")
+				if !ok || name == "" {
+					return usage("-H %q is not of the form 'name: value'", h)
+				}
+				q.Headers = append(q.Headers, answer.Header{Name: name, Value: strings.TrimSpace(value)})
+			}
+			ans, err := a.explain(cmd.Context(), q, files)
+			if err != nil {
+				return err
+			}
+			if err := a.print(f, ans, func() error { return printAnswer(a.out, ans) }); err != nil {
+				return err
+			}
+			switch ans.Verdict {
+			case answer.Allow:
+				return nil
+			case answer.Deny:
+				return exit(exitDenied)
+			default:
+				return exit(exitUnknown)
+			}
+		},
+	}
+	fl := c.Flags()
+	fl.StringVar(&q.From, "from", "", "who asks")
+	fl.StringVarP(&q.Method, "request", "X", "", "method; default GET")
+	fl.StringArrayVarP(&headers, "header", "H", nil, "header field 'name: value'; may be repeated")
+	fl.BoolVarP(&q.Insecure, "insecure", "k", false, "the caller does not verify certificates")
+	filesFlag(c, &files)
+	fl.Lookup("file").Usage = "ask these manifests instead of a server; may be repeated"
+	outputFlag(c, &f)
+	_ = c.MarkFlagRequired("from") // fails only for a flag that does not exist
+	return c
+}
+
+// explain asks manifests if there are any, else the server.
+func (a *app) explain(ctx context.Context, q answer.Question, files []string) (answer.Answer, error) {
+	if len(files) > 0 {
+		os, err := a.load(files)
+		if err != nil {
+			return answer.Answer{}, err
+		}
+		w, err := offline(model.NewSet(), model.Change{Puts: os})
+		if err != nil {
+			return answer.Answer{}, err
+		}
+		ans, err := explain.Explain(w, q)
+		if err != nil {
+			return answer.Answer{}, err
+		}
+		return *ans, nil
+	}
+	c, err := a.client()
+	if err != nil {
+		return answer.Answer{}, err
+	}
+	defer c.Close()
+	return c.Explain(ctx, q)
+}
+
+func newWhyCommand(a *app) *cobra.Command {
+	var f format
+	c := &cobra.Command{
+		Use: "why REQUEST-ID", Short: "Say why a request that has happened ended as it did", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			r, err := c.Request(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.print(f, r, func() error {
+				method := r.Question.Method
+				if method == "" {
+					method = "GET"
+				}
+				fmt.Fprintf(a.out, "%s %s %s from %s\n", r.Time.Format("2006-01-02 15:04:05.000Z07:00"), method, r.Question.URL, r.Question.From)
+				return printAnswer(a.out, r.Answer)
+			})
+		},
+	}
+	outputFlag(c, &f)
+	return c
+}

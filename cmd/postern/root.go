@@ -1,0 +1,112 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"postern.dev/postern/client"
+	"postern.dev/postern/client/settings"
+	"postern.dev/postern/model"
+)
+
+// streams are what a command reads and writes.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// app is what all commands share.
+type app struct {
+	streams
+	config string // --config
+}
+
+// commands makes every command; each stands in a file of its own.
+var commands = []func(*app) *cobra.Command{
+	newApplyCommand, newDeleteCommand, newGetCommand, newDescribeCommand, newPlanCommand, newDeployCommand,
+	newEndpointCommand, newExplainCommand, newWhyCommand, newVerifyCommand, newConnectCommand, newConfigCommand,
+	newTokenCommand, newVersionCommand,
+}
+
+// The exit codes of the public contract.
+const (
+	exitOK      = 0
+	exitError   = 1
+	exitChanges = 2 // plan
+	exitDenied  = 3 // explain, verify
+	exitUnknown = 4 // explain
+)
+
+// exit ends the command with a code and says nothing: it was no error.
+type exit int
+
+func (e exit) Error() string { return fmt.Sprintf("exit %d", int(e)) }
+
+// run runs one command line and returns its exit code.
+func run(ctx context.Context, args []string, s streams) int {
+	a := &app{streams: s}
+	root := &cobra.Command{
+		Use:           "postern",
+		Short:         "A private API gateway, its network and the reasons why",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.PersistentFlags().StringVar(&a.config, "config", "", "client settings; default $"+settings.Variable+", ./postern-data/client.yaml, the user's configuration folder")
+	for _, c := range commands {
+		root.AddCommand(c(a))
+	}
+	root.SetArgs(args)
+	root.SetIn(s.in)
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	err := root.ExecuteContext(ctx)
+	var code exit
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &code):
+		return int(code)
+	}
+	for _, line := range explainError(err) {
+		fmt.Fprintln(s.err, "postern: "+line)
+	}
+	return exitError
+}
+
+// explainError is one line for each error: what, where, what to do.
+func explainError(err error) []string {
+	var many model.Errors
+	if errors.As(err, &many) {
+		out := make([]string, len(many))
+		for i, e := range many {
+			out[i] = oneLine(e.Error())
+		}
+		return out
+	}
+	return []string{oneLine(err.Error())}
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// client connects to the server of the client settings.
+func (a *app) client() (*client.Client, error) {
+	s, _, err := a.settings()
+	if err != nil {
+		return nil, err
+	}
+	return client.New(client.Options{Address: s.Address, CA: s.CA, Token: s.Token})
+}
+
+func (a *app) settings() (settings.Settings, string, error) { return settings.Discover(a.config) }
+
+func usage(format string, args ...any) error {
+	return &model.Error{Kind: model.Invalid, Msg: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,113 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"postern.dev/postern/client/wire"
+	"postern.dev/postern/engine/network/quick"
+	"postern.dev/postern/internal/wgkey"
+)
+
+const tunnelKeepalive = 25 * time.Second
+
+// tunnelOf is the wg-quick configuration that a server's answer describes.
+func tunnelOf(j wire.Joined, key wgkey.Private) (*quick.Config, error) {
+	hub, err := wgkey.ParsePublic(j.Hub.PublicKey)
+	if err != nil {
+		return nil, fmt.Errorf("the server's answer for the hub of Network/%s: %w", j.Network, err)
+	}
+	c := &quick.Config{Interface: quick.Interface{PrivateKey: key, MTU: j.MTU}}
+	peer := quick.Peer{PublicKey: hub, Endpoint: j.Hub.Endpoint, Keepalive: tunnelKeepalive}
+	for _, list := range []struct {
+		texts []string
+		to    *[]netip.Prefix
+	}{{j.Addresses, &c.Interface.Addresses}, {j.AllowedIPs, &peer.AllowedIPs}} {
+		for _, t := range list.texts {
+			p, err := netip.ParsePrefix(t)
+			if err != nil {
+				return nil, fmt.Errorf("the server's answer for %s: %w", j.Name, err)
+			}
+			*list.to = append(*list.to, p)
+		}
+	}
+	for _, t := range j.DNS {
+		a, err := netip.ParseAddr(t)
+		if err != nil {
+			return nil, fmt.Errorf("the server's answer for %s: %w", j.Name, err)
+		}
+		c.Interface.DNS = append(c.Interface.DNS, a)
+	}
+	c.Peers = []quick.Peer{peer}
+	return c, nil
+}
+
+// hostFile is where something of a Host of a server is kept: in the user's
+// configuration folder.
+func hostFile(server, host, suffix string) (string, error) {
+	d, err := os.UserConfigDir()
+	if err != nil {
+		return "", fmt.Errorf("find the user's configuration folder: %w", err)
+	}
+	u, err := url.Parse(server)
+	if err != nil {
+		return "", fmt.Errorf("read the server's address: %w", err)
+	}
+	dir := filepath.Join(d, "postern", "hosts")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make the folder for keys: %w", err)
+	}
+	safe := strings.NewReplacer("/", "_", ":", "_", "[", "", "]", "", "\\", "_")
+	return filepath.Join(dir, safe.Replace(host)+"@"+safe.Replace(u.Host)+suffix), nil
+}
+
+// hostKey reads the private key of a Host, or makes one and keeps it, mode 0600.
+func hostKey(path string) (wgkey.Private, error) {
+	text, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return wgkey.Private{}, fmt.Errorf("read the key of the Host: %w", err)
+	default:
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o077 != 0 {
+			return wgkey.Private{}, usage("others may read the key %s; run chmod 600 on it", path)
+		}
+		key, err := wgkey.ParsePrivate(strings.TrimSpace(string(text)))
+		if err != nil {
+			return wgkey.Private{}, usage("%s holds no WireGuard key; delete it to make another", path)
+		}
+		return key, nil
+	}
+	key, err := wgkey.Generate()
+	if err != nil {
+		return wgkey.Private{}, err
+	}
+	if err := writePrivate(path, []byte(key.Reveal()+"\n")); err != nil {
+		return wgkey.Private{}, fmt.Errorf("keep the key of the Host: %w", err)
+	}
+	return key, nil
+}
+
+// writePrivate writes a file of mode 0600, whole or not at all.
+func writePrivate(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
