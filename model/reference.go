@@ -25,6 +25,29 @@ type Reference struct {
 	Weak bool
 }
 
+// Referrer is who mentions a resource, and where.
+type Referrer struct {
+	Ref   Ref
+	Field string
+}
+
+// Referrers lists what in s refers to r, in listing order.
+func Referrers(s *Set, r Ref) []Referrer {
+	var out []Referrer
+	for _, k := range Kinds {
+		from := len(out)
+		for _, e := range s.byKind[k] {
+			for _, x := range e.references() {
+				if x.Ref == r {
+					out = append(out, Referrer{RefOf(e), x.Field})
+				}
+			}
+		}
+		slices.SortStableFunc(out[from:], func(a, b Referrer) int { return strings.Compare(a.Ref.Name, b.Ref.Name) })
+	}
+	return out
+}
+
 // The attributes of ${Kind/NAME.attribute}.
 const (
 	AttributeID      = "id"
