@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -44,6 +45,8 @@ const (
 	minBuffer     = 4 << 10
 
 	defaultInFlight = 1024
+
+	abortAgain = 20 * time.Millisecond
 )
 
 // Options configures a Stack.
@@ -272,11 +275,33 @@ func (s *Stack) Close() error {
 		f.close()
 	}
 	s.st.Close()
-	s.tasks.Wait()
+	s.finish()
 	s.st.Wait()
 	s.link.close()
 	close(s.done)
 	return errors.Join(errs...)
+}
+
+// finish waits for the forwarders' handlers. One of them may have begun a handshake
+// just after everything was aborted, and would then wait a minute for its caller.
+func (s *Stack) finish() {
+	done := make(chan struct{})
+	go func() {
+		s.tasks.Wait()
+		close(done)
+	}()
+	again := time.NewTicker(abortAgain)
+	defer again.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-again.C:
+			for _, e := range s.st.RegisteredEndpoints() {
+				e.Abort()
+			}
+		}
+	}
 }
 
 func address(a netip.Addr) tcpip.Address {
