@@ -207,7 +207,7 @@ func TestEveryListsAllThatIsInTheWay(t *testing.T) {
 	// No route leads there, but one Network has the address.
 	w.s.Hosts["remote"].Groups = w.group("remote", in("22", "10.1.0.0/16"))
 	f("db 10.2.1.10 tcp/22", "route=route/none! sg-out=sg/allowed? sg-out=sg/allowed? sg-in=sg/allowed? "+
-		"sg-in=sg/no-inbound-rule! listen=listen/accepted return=route/none!")
+		"sg-in=sg/no-inbound-rule! listen=listen/accepted")
 	// Both of what the way to the internet needs.
 	f("builder 198.18.0.10 tcp/8443", "route=route/none! route=route/none! sg-out=sg/allowed? sg-out=sg/allowed? listen=listen/refused!")
 }

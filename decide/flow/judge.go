@@ -41,6 +41,7 @@ type judge struct {
 	stopped bool
 	refused bool // the first stop refuses instead of dropping
 	back    bool // the way back is known to be broken
+	lost    bool // no route leads to the target: none leads back either
 }
 
 // add records a step and reports whether to go on.

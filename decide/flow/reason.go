@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 	"postern.dev/postern/snapshot/sg"
 )
@@ -27,6 +28,7 @@ const (
 	NoNAT                   // no NAT address of the family
 	NATAddress              // replies only are let in there
 	EgressForbidden         // beyond the segment, and not to be dialled
+	PrivateAddress          // asked for from the internet, but in a Network or nowhere
 	LinkDown
 	Overlapped  // another prefix claims the address
 	NoGroups    // nothing carries a group at this level
@@ -50,6 +52,8 @@ func (v *Verdict) Reason(i int) string {
 			return fmt.Sprintf("Nothing of %s listens on %s.", s.Component, port(q))
 		case s.Cause == Assumed && s.Component.IsZero():
 			return fmt.Sprintf("Whether anything listens at %s beyond the internet segment is not known.", q.Dst)
+		case s.Cause == Assumed && s.Component.Kind == model.KindHost:
+			return fmt.Sprintf("Only %s knows whether it listens on %s; it is assumed.", s.Component, port(q))
 		case s.Cause == Assumed:
 			return fmt.Sprintf("Whether anything behind %s listens on %s is not known; it is assumed.", s.Component, port(q))
 		}
@@ -101,31 +105,26 @@ func (s *Step) routeReason(q *Query) string {
 		return fmt.Sprintf("%s is the NAT address of %s; only replies are let in there.", addr, s.Component)
 	case EgressForbidden:
 		return fmt.Sprintf("%s is not public, and the server may not reach it for others (--allow-egress).", addr)
+	case PrivateAddress:
+		return fmt.Sprintf("%s is a private address; nothing leads there from the internet.", addr)
 	case LinkDown:
 		return fmt.Sprintf("%s is down.", s.Component)
 	case Overlapped:
 		return fmt.Sprintf("%s sends %s to %s, although %s claims that address too.", s.Component, addr, hop(s.Route), s.Overlap)
 	}
-	text := fmt.Sprintf("%s is %s by way of %s", addr, where(s.Code), hop(s.Route))
-	if s.Route == nil {
+	var text string
+	switch {
+	case s.Route == nil:
 		text = fmt.Sprintf("%s is on the internet", addr)
+	case s.Code == RouteLocal:
+		text = fmt.Sprintf("%s is local to %s (%s)", addr, s.Route.Source, s.Route.Prefix)
+	default:
+		text = fmt.Sprintf("%s leads %s %s (%s)", s.Route.Source, way, addr, s.Route.Prefix)
 	}
 	if !s.Overlap.IsZero() {
 		text += fmt.Sprintf("; %s claims that address too, but loses", s.Overlap)
 	}
 	return text + "."
-}
-
-func where(code string) string {
-	switch code {
-	case RouteLocal:
-		return "local"
-	case RouteLink:
-		return "reached"
-	case RoutePeering:
-		return "in a peer"
-	}
-	return "reached"
 }
 
 func hop(r *snapshot.Route) string {

@@ -167,7 +167,11 @@ func (j *judge) segment(whose model.Ref) bool {
 	case j.onSegment(dst):
 		return j.noRoute(whose, Unassigned)
 	case !Egress(&j.s.Internet, dst):
-		return j.noRoute(whose, EgressForbidden)
+		cause := EgressForbidden
+		if j.v.Query.Source.Network == nil && dst.IsPrivate() {
+			cause = PrivateAddress
+		}
+		return j.noRoute(whose, cause)
 	}
 	t.Kind = ToEgress
 	return j.passOnce(step)
@@ -194,6 +198,7 @@ func (j *judge) elsewhere(dst netip.Addr) bool {
 		}
 	}
 	if found != nil {
+		j.lost = true
 		j.v.Target = Target{Kind: ToInterface, Network: found.Network, Interface: found}
 	}
 	return true
@@ -252,7 +257,7 @@ func contains(ps []netip.Prefix, a netip.Addr) bool {
 // routes of its own, and an overlapping prefix can claim the source's address.
 func (j *judge) comeBack() bool {
 	src, t := &j.v.Query.Source, &j.v.Target
-	if t.Network == nil || src.Network == nil || t.Kind == ToLink {
+	if t.Network == nil || src.Network == nil || t.Kind == ToLink || j.lost {
 		return true // NAT, or the site beyond the Link, answers to the hub
 	}
 	if src.Link == nil && src.Network == t.Network {
