@@ -66,7 +66,7 @@ func (j *judge) named(api *snapshot.API) bool {
 	}
 	if j.disabled(api) {
 		j.v.stop(CodeHostUnknown, model.KindAPI, api.Name, NoteDisabled).Field = "spec.disableExecuteApiEndpoint"
-		return j.refuse(forbidden)
+		return j.refuse(Forbidden)
 	}
 	return j.found(api)
 }
@@ -80,7 +80,7 @@ func (j *judge) found(api *snapshot.API) bool {
 
 func (j *judge) notPrivate(api *snapshot.API) bool {
 	j.v.stop(CodeAPINotPrivate, model.KindAPI, api.Name, "").Field = "spec.type"
-	return j.refuse(forbidden)
+	return j.refuse(Forbidden)
 }
 
 // disabled looks whether what the Stage serves is closed under the API's own
@@ -111,7 +111,7 @@ func (j *judge) domain(d *snapshot.Domain) bool {
 		if note == NoteNotAssociated {
 			s.Field = "spec.endpoints"
 		}
-		if !j.refuse(forbidden) {
+		if !j.refuse(Forbidden) {
 			return false
 		}
 	}
@@ -152,7 +152,7 @@ func (j *judge) unknownID(id string) bool {
 			continue
 		case j.e != nil && api.Type != model.Private:
 			j.v.stop(CodeAPINotPrivate, model.KindAPI, api.Name, NoteOtherGateway).Field = "spec.type"
-			return j.refuse(forbidden)
+			return j.refuse(Forbidden)
 		}
 		return j.forbid(CodeAPIIDUnknown, model.KindAPI, api.Name, NoteOtherGateway)
 	}

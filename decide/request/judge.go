@@ -53,7 +53,7 @@ func (j *judge) refuse(r Response) bool {
 // forbid stops with the answer that gives nothing away.
 func (j *judge) forbid(code string, kind model.Kind, name, note string) bool {
 	j.v.stop(code, kind, name, note)
-	return j.refuse(forbidden)
+	return j.refuse(Forbidden)
 }
 
 func (j *judge) run() {
@@ -144,7 +144,7 @@ func (j *judge) findStage() bool {
 				kind, name, field = model.KindDomain, v.Domain.Name, "spec.mappings"
 			}
 			j.v.stop(CodeStageMissing, kind, name, "").Field = field
-			return j.refuse(forbidden) && j.assume()
+			return j.refuse(Forbidden) && j.assume()
 		}
 	} else {
 		var rest string
@@ -171,7 +171,7 @@ func (j *judge) deployed() bool {
 		s := v.stop(CodeStageNotDeployed, model.KindStage, "", "")
 		s.Component.Name = v.API.Name + "." + v.Stage.Name
 		s.Field = "spec.deployment"
-		return j.refuse(forbidden)
+		return j.refuse(Forbidden)
 	}
 	v.pass(CodeStageFound, model.KindAPI, v.API.Name)
 	if len(v.Stage.Stale) > 0 && j.every {

@@ -64,7 +64,7 @@ func (j *judge) domainPolicy() bool {
 	r := j.request()
 	r.Resource.Domain = d.Resource
 	defer func() { r.Resource.Domain = "" }()
-	return j.policy(model.KindDomain, d.Name, d.Policy, iam.Evaluate(d.Policy, r)) || j.refuse(forbidden)
+	return j.policy(model.KindDomain, d.Name, d.Policy, iam.Evaluate(d.Policy, r)) || j.refuse(Forbidden)
 }
 
 // policy notes what a policy decided.

@@ -51,9 +51,11 @@ type Response struct {
 
 // The answers without any variable part.
 var (
-	forbidden    = Response{Status: 403, ErrorType: errorForbidden, ContentType: contentJSON, Message: "Forbidden", Body: `{"message":"Forbidden"}`}
 	invalidKey   = Response{Status: 403, Type: InvalidAPIKey, ErrorType: errorForbidden, ContentType: contentJSON, Message: "Forbidden", Body: `{"message":"Forbidden"}`}
 	missingToken = Response{Status: 403, Type: MissingToken, ErrorType: errorMissingToken, ContentType: contentJSON, Message: "Missing Authentication Token", Body: `{"message":"Missing Authentication Token"}`}
+
+	// Forbidden answers where nothing is to be given away.
+	Forbidden = Response{Status: 403, ErrorType: errorForbidden, ContentType: contentJSON, Message: "Forbidden", Body: `{"message":"Forbidden"}`}
 
 	// ConfigurationError answers where the API itself is wrong: an operation
 	// without backend, a template that cannot be filled.

@@ -1,0 +1,171 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package gateway serves HTTP on the addresses of Gateways and Endpoints. It
+// ends TLS, asks decide/request what becomes of each request, and carries the
+// answer out. It has no rules of its own.
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"postern.dev/postern/engine/gateway/exchange"
+	"postern.dev/postern/engine/gateway/h1"
+	"postern.dev/postern/engine/gateway/integration"
+	"postern.dev/postern/engine/gateway/upstream"
+	"postern.dev/postern/snapshot"
+)
+
+// Options is what an Engine is made of.
+type Options struct {
+	// Certificate returns the certificate for a host name, or for a wildcard
+	// as it stands in certificates. It is asked in every handshake and keeps
+	// what it makes.
+	Certificate func(name string) (*tls.Certificate, error)
+	// Dial opens a connection to a backend inside a Network. An empty network
+	// means from where the process stands; leave Dial nil to have these dialled
+	// under the snapshot's rules of egress and all others refused.
+	Dial func(ctx context.Context, network, host string, port uint16) (net.Conn, error)
+	// Roots are trusted for backends; nil trusts the system's.
+	Roots *x509.CertPool
+	// Timeouts bound what clients, and calls to backends, may take.
+	Timeouts h1.Timeouts
+	Upstream upstream.Timeouts
+	// Recent is how many requests are remembered [4096].
+	Recent int
+	// Now is the clock that policies see; nil is the system's.
+	Now func() time.Time
+}
+
+// Engine serves connections.
+type Engine struct {
+	o        Options
+	snapshot atomic.Pointer[snapshot.Snapshot]
+	server   h1.Server
+	tls      *tls.Config
+	runner   *integration.Runner
+	recent   recent
+}
+
+// ErrNoSnapshot is returned for connections before the first Swap: a gateway
+// without configuration answers nobody.
+var ErrNoSnapshot = errors.New("gateway: there is no configuration yet")
+
+// New returns an Engine. Close ends it.
+func New(o Options) *Engine {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Recent <= 0 {
+		o.Recent = 4096
+	}
+	e := &Engine{o: o}
+	e.recent.slots = make([]slot, o.Recent)
+	dial := o.Dial
+	if dial == nil {
+		dial = e.Egress
+	}
+	e.runner = integration.New(integration.Config{Dial: dial, Roots: o.Roots, Timeouts: o.Upstream})
+	e.server.Handler = e.handle
+	e.server.Refused = e.refused
+	e.server.Timeouts = o.Timeouts
+	e.tls = &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		NextProtos:     []string{"http/1.1"},
+		GetCertificate: e.certificate,
+	}
+	return e
+}
+
+// Swap puts a snapshot in place. Connections and requests go on; the next
+// request on each is judged by the new one. Pooled connections to backends that
+// the change may forbid are closed.
+func (e *Engine) Swap(s *snapshot.Snapshot) {
+	old := e.snapshot.Swap(s)
+	switch {
+	case old == nil || old == s:
+	case !slices.Equal(old.Internet.Egress, s.Internet.Egress) || !slices.Equal(old.Internet.Prefixes, s.Internet.Prefixes) || !slices.Equal(old.Internet.Own, s.Internet.Own):
+		e.runner.ForgetAll()
+	default:
+		e.runner.Forget()
+	}
+}
+
+// portHTTP is where connections are in clear.
+const portHTTP = 80
+
+// ServeConn serves a connection until it ends, and closes it. The origin says
+// which Endpoint it came through, or else, by the address that was called,
+// which Gateway it is for; where that tells nothing because several Gateways
+// share an address, the name in the TLS handshake does. Connections to port 80
+// are in clear.
+func (e *Engine) ServeConn(ctx context.Context, nc net.Conn, o *snapshot.Origin) error {
+	if e.snapshot.Load() == nil {
+		return errors.Join(ErrNoSnapshot, nc.Close())
+	}
+	if o.Local.Port() != portHTTP {
+		nc = tls.Server(&vouched{nc, o}, e.tls)
+	}
+	return e.server.ServeConn(ctx, nc, o)
+}
+
+// vouched carries the origin to where the certificate is chosen.
+type vouched struct {
+	net.Conn
+	origin *snapshot.Origin
+}
+
+// CloseWrite ends the sending side, where the connection can.
+func (v *vouched) CloseWrite() error {
+	if c, ok := v.Conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return nil
+}
+
+// Connections reports how many connections are open.
+func (e *Engine) Connections() int { return e.server.Connections() }
+
+// Shutdown lets requests under way finish and closes everything; when ctx ends
+// first it closes the rest at once.
+func (e *Engine) Shutdown(ctx context.Context) error {
+	return errors.Join(e.server.Shutdown(ctx), e.runner.Close())
+}
+
+// Close closes everything at once and waits.
+func (e *Engine) Close() error {
+	return errors.Join(e.server.Close(), e.runner.Close())
+}
+
+// gateway finds what was called: an Endpoint's Gateway, the owner of a public
+// address, or whoever serves name where that is not known.
+func gateway(s *snapshot.Snapshot, o *snapshot.Origin, name string) (*snapshot.Gateway, *snapshot.Endpoint) {
+	if o.Endpoint != "" {
+		p := s.Endpoints[o.Endpoint]
+		if p == nil {
+			return nil, nil
+		}
+		return p.Gateway, p
+	}
+	if g := s.Internet.Gateways[o.Local.Addr().Unmap()]; g != nil {
+		return g, nil
+	}
+	return serving(s, name), nil
+}
+
+// state is what a connection keeps from one request to the next.
+func (e *Engine) state(x *exchange.Exchange) *state {
+	if st, ok := x.State.(*state); ok {
+		return st
+	}
+	st := &state{}
+	x.State = st
+	return st
+}

@@ -1,0 +1,166 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"strings"
+
+	"postern.dev/postern/decide/request"
+	"postern.dev/postern/engine/gateway/exchange"
+	"postern.dev/postern/engine/gateway/h1/grammar"
+	"postern.dev/postern/engine/gateway/integration"
+)
+
+// state is the memory of one connection.
+type state struct {
+	arrival  request.Arrival
+	verdict  request.Verdict
+	job      integration.Job
+	extended [16]byte
+	trace    []byte
+}
+
+// handle answers one request.
+func (e *Engine) handle(x *exchange.Exchange) {
+	st := e.state(x)
+	s := e.snapshot.Load()
+	name := x.Request.Host
+	if x.TLS != nil {
+		name = x.TLS.ServerName
+	}
+	g, endpoint := gateway(s, x.Origin, name)
+	if g == nil {
+		// What the connection was made to is gone, or no one serves the name.
+		e.answer(x, st, &request.Forbidden)
+		x.Response.Close = true
+		e.recent.add(s, x, nil, request.CodeHostUnknown)
+		return
+	}
+	a := &st.arrival
+	e.arrive(a, x)
+	a.Gateway, a.Endpoint = g, endpoint
+	st.verdict = request.Judge(s, a, false)
+	v := &st.verdict
+	if !v.Allowed || v.Redirect {
+		e.answer(x, st, &v.Response)
+		e.recent.add(s, x, a, v.Code())
+		return
+	}
+	j := &st.job
+	j.Begin(s, x)
+	j.Arrival, j.Verdict, j.Extended = a, v, st.extend(x)
+	code, refused := e.runner.Run(j)
+	if refused != nil {
+		e.answer(x, st, refused)
+	} else {
+		st.stamp(x)
+	}
+	e.recent.add(s, x, a, code)
+}
+
+// arrive fills an arrival from an exchange.
+func (e *Engine) arrive(a *request.Arrival, x *exchange.Exchange) {
+	r := &x.Request
+	*a = request.Arrival{
+		Origin: x.Origin, TLS: x.TLS != nil, Host: r.Host, Method: r.Method,
+		Path: r.Path, Query: r.RawQuery, Now: e.o.Now(),
+	}
+	if x.TLS != nil {
+		a.SNI = x.TLS.ServerName
+	}
+	for i := range r.Header.Len() {
+		f := r.Header.At(i)
+		switch len(f.Name) {
+		case len("Referer"):
+			if exchange.EqualFold(f.Name, "Referer") {
+				a.Referer = f.Value
+			}
+		case len("x-api-key"):
+			if exchange.EqualFold(f.Name, "x-api-key") {
+				a.Key, a.HasKey = f.Value, true
+			}
+		case len("User-Agent"):
+			if exchange.EqualFold(f.Name, "User-Agent") {
+				a.UserAgent = f.Value
+			}
+		case len("x-apigw-api-id"):
+			if exchange.EqualFold(f.Name, "x-apigw-api-id") {
+				a.APIID, a.HasAPIID = f.Value, true
+			}
+		case len("X-HTTP-Method-Override"):
+			if exchange.EqualFold(f.Name, "X-HTTP-Method-Override") {
+				a.Override = f.Value
+			}
+		}
+	}
+}
+
+// answer replies what the gateway itself has to say.
+func (e *Engine) answer(x *exchange.Exchange, st *state, r *request.Response) {
+	fields := [4]exchange.Field{}
+	n := 0
+	add := func(name, value string) {
+		if value != "" {
+			fields[n] = exchange.Field{Name: name, Value: value}
+			n++
+		}
+	}
+	add("Content-Type", r.ContentType)
+	add("x-amzn-ErrorType", r.ErrorType)
+	add("Location", r.Location)
+	x.Reply(r.Status, fields[:n], []byte(r.Body))
+	st.extend(x)
+	st.identify(x)
+}
+
+// stamp completes the response of an operation.
+func (st *state) stamp(x *exchange.Exchange) {
+	h := &x.Response.Header
+	if !h.Has("Content-Type") {
+		h.Add("Content-Type", "application/json")
+	}
+	st.identify(x)
+	st.trace = append(st.trace[:0], "Root=1-"...)
+	id := x.ID()
+	st.trace = append(append(st.trace, id[:8]...), '-')
+	for _, part := range [...]string{id[9:13], id[14:18], id[19:23], id[24:36]} {
+		st.trace = append(st.trace, part...)
+	}
+	h.Set("X-Amzn-Trace-Id", view(st.trace))
+}
+
+// identify writes the request's ids.
+func (st *state) identify(x *exchange.Exchange) {
+	h := &x.Response.Header
+	h.Set("x-amzn-RequestId", x.ID())
+	h.Set("x-amz-apigw-id", view(st.extended[:]))
+	h.Set("x-postern-request-id", x.ID())
+}
+
+// extend makes the extended request id from the plain one.
+func (st *state) extend(x *exchange.Exchange) string {
+	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	id := x.ID()
+	at := uint64(14695981039346656037)
+	for i := range len(st.extended) - 1 {
+		for _, c := range []byte(id[2*i : 2*i+4]) {
+			at = (at ^ uint64(c)) * 1099511628211
+		}
+		st.extended[i] = digits[at>>58]
+	}
+	st.extended[len(st.extended)-1] = '='
+	return view(st.extended[:])
+}
+
+// refused completes the answer to a request that breaks the grammar.
+func (e *Engine) refused(x *exchange.Exchange, why *grammar.Error) {
+	st := e.state(x)
+	st.extend(x)
+	st.identify(x)
+	x.Response.Header.Set("x-amzn-ErrorType", "BadRequestException")
+	e.recent.add(e.snapshot.Load(), x, nil, "listen/accepted")
+}
+
+// clone copies a view so that it can be kept.
+func clone(s string) string { return strings.Clone(s) }
