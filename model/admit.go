@@ -213,6 +213,14 @@ func (a *admission) spread() {
 			a.touched[Ref{KindSecurityGroup, n}] = true
 		}
 	}
+	for r := range seeds {
+		// Whether a Gateway may be closed to the public depends on Endpoints.
+		for _, s := range []*Set{a.current, a.next} {
+			if e, ok := s.Object(r).(*Endpoint); ok && a.next.Has(Ref{KindGateway, e.Spec.Gateway}) {
+				a.touched[Ref{KindGateway, e.Spec.Gateway}] = true
+			}
+		}
+	}
 	for again := true; again; {
 		again = false
 		for _, k := range Kinds {

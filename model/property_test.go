@@ -78,7 +78,7 @@ func (w world) object() model.Object {
 	case *model.Peering:
 		o.Spec.Networks = []string{w.name("n"), w.name("n")}
 	case *model.Gateway:
-		o.Spec = model.GatewaySpec{Region: w.of("eu-1", "us-1"), PublicAddress: w.of("", "", "203.0.113.1")}
+		o.Spec = model.GatewaySpec{Region: w.of("eu-1", "us-1"), PublicAddress: w.of("", "", "203.0.113.1"), PublicAccess: new(w.IntN(3) > 0), EndpointApproval: w.of("auto", "auto", "manual")}
 		switch w.IntN(3) {
 		case 0:
 			o.Spec.NetworkMode, o.Spec.Subnet, o.Spec.SecurityGroups = "internal", w.name("s"), w.names("g")

@@ -54,6 +54,19 @@ func (c *check) gateway(g *Gateway) {
 		c.fail("spec.securityGroups", "the Gateway has no interface in a Network to guard; set networkMode and subnet, or remove the groups")
 	}
 	c.groupList(network, s.SecurityGroups)
+	if !on(s.PublicAccess) && !c.approved(g.Metadata.Name) {
+		c.fail("spec.publicAccess", "needs an approved Endpoint, or nobody reaches the Gateway; add one or approve it (postern endpoint approve NAME) before, or set publicAccess: true")
+	}
+}
+
+// approved reports whether an approved Endpoint leads to a Gateway.
+func (c *check) approved(gateway string) bool {
+	for e := range each[*Endpoint](c.s) {
+		if e.Spec.Gateway == gateway && e.Status.Connection == Approved {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *check) endpoint(e *Endpoint) {
@@ -179,13 +192,8 @@ func (c *check) api(a *APISpec, at string) {
 		}
 	}
 	c.path(at+".path", a.Path)
-	if a.Stage != "" {
-		if a.Path == "" {
-			c.fail(at+".stage", "is of use only with a path on the Gateway's own host name; set path or remove it")
-		}
-		if !stageName.MatchString(a.Stage) {
-			c.fail(at+".stage", "%q is no short name of a Stage, 1 to 128 of A-Z, a-z, 0-9, _ and -", a.Stage)
-		}
+	if a.Stage != "" && !stageName.MatchString(a.Stage) {
+		c.fail(at+".stage", "%q is no short name of a Stage, 1 to 128 of A-Z, a-z, 0-9, _ and -", a.Stage)
 	}
 	c.policy(at+".policy", a.Policy)
 	c.unique(at+".endpoints", a.Endpoints)
