@@ -177,7 +177,8 @@ func put(summary string, o model.Object, ops ...answer.PatchOperation) change {
 	}
 }
 
-// ask is a change of the request's URL and headers.
+// ask is a change of the request's URL and headers; an empty value takes a
+// header out.
 func ask(t *trail, summary, url string, headers map[string]string) change {
 	q := t.q
 	q.URL = url
@@ -185,13 +186,19 @@ func ask(t *trail, summary, url string, headers map[string]string) change {
 		_, replaced := headers[strings.ToLower(h.Name)]
 		return replaced
 	})
+	r := &answer.RequestChange{Method: q.Method, URL: url}
 	for _, k := range slices.Sorted(maps.Keys(headers)) {
-		if v := headers[k]; v != "" {
+		v := headers[k]
+		if v != "" {
 			q.Headers = append(q.Headers, answer.Header{Name: k, Value: v})
+			if r.Headers == nil {
+				r.Headers = map[string]string{}
+			}
+			r.Headers[k] = v
+		}
+		if _, sent := header(&t.q, k); sent && v == "" {
+			r.Without = append(r.Without, k)
 		}
 	}
-	return change{
-		summary: summary, ask: &q,
-		request: &answer.RequestChange{Method: q.Method, URL: url, Headers: headers},
-	}
+	return change{summary: summary, ask: &q, request: r}
 }

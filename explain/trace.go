@@ -170,7 +170,9 @@ func (t *trail) flowHops() {
 				h.Out = map[string]string{"source": v.Target.NAT.String()}
 			}
 		case flow.LayerSGIn, flow.LayerSGOut:
-			h.In = map[string]string{"remote": s.Remote.String()}
+			if s.Remote.IsValid() {
+				h.In = map[string]string{"remote": s.Remote.String()}
+			}
 		}
 		if s.Cause == flow.Assumed {
 			t.assume(strings.TrimSuffix(h.Reason, "."))

@@ -153,7 +153,7 @@ type Finding struct {
 // blockers, the request is allowed.
 type Fix struct {
 	Summary string `json:"summary"`
-	// Fixes names the code of the blocker it removes.
+	// For is the code of the blocker that it removes.
 	For string `json:"for"`
 	// Patch is a change of resources: each a manifest fragment.
 	Patch []Patch `json:"patch,omitempty"`
@@ -184,6 +184,8 @@ type RequestChange struct {
 	Method  string            `json:"method,omitempty"`
 	URL     string            `json:"url,omitempty"`
 	Headers map[string]string `json:"headers,omitempty"`
+	// Without names headers to leave out.
+	Without []string `json:"without,omitempty"`
 }
 
 // Opening is one caller and target that a change would newly let through.
