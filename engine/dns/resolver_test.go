@@ -276,3 +276,37 @@ func BenchmarkAnswer(b *testing.B) {
 		r.Answer(context.Background(), "app", query, false)
 	}
 }
+
+func TestSwappingWhileAnswering(t *testing.T) {
+	r := New(world(), Config{})
+	stop := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				r.Swap(world())
+			}
+		}
+	}()
+	for range 200 {
+		if got := brief(ask(t, r, "app", "www.shop.example. A", false)); got != "NOERROR pub0000000."+region+". 10.0.1.20 10.0.2.20" {
+			t.Error(got)
+		}
+	}
+	close(stop)
+	<-done
+}
+
+func TestTypesThatNobodyKnowsHaveNoData(t *testing.T) {
+	r := New(world(), Config{})
+	for _, typ := range []uint16{dns.TypeHTTPS, dns.TypeCAA, 4711, 0} {
+		m := ask(t, r, "", "www.shop.example. A", true, func(m *dns.Msg) { m.Question[0].Qtype = typ })
+		if got := brief(m); got != "NOERROR pub0000000."+region+". /SOA" {
+			t.Errorf("type %d: %s", typ, got)
+		}
+	}
+}
