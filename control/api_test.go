@@ -101,6 +101,20 @@ spec: {network: corp, cidr: 172.16.0.0/24}
 	}
 }
 
+func TestWhatWouldNotCompileIsNotStored(t *testing.T) {
+	p := newPlane(t)
+	c := p.client(p.admin)
+	bad := strings.Replace(world, "openapi: example:petstore", `openapi: example:petstore, policy: {Version: "2012-10-17", Statement: [{Effect: Maybe, Action: "*", Resource: "*", Principal: "*"}]}`, 1)
+	_, err := c.Apply(t.Context(), read(t, bad), false)
+	es := model.AsErrors(err)
+	if len(es) == 0 || es[0].Kind != model.Invalid || es[0].Ref.Name != "pets" || !strings.HasPrefix(es[0].Field, "spec.policy") {
+		t.Errorf("got %v", err)
+	}
+	if n := p.opts.Registry.Head().Set.Len(); n != 0 {
+		t.Errorf("%d resources are stored", n)
+	}
+}
+
 func TestDryRunChangesNothing(t *testing.T) {
 	p := newPlane(t)
 	c := p.client(p.admin)

@@ -79,10 +79,11 @@ func newPlaneOn(t *testing.T, s store.Store) *plane {
 	if p.authority, err = Authority(t.Context(), s, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	var compiler compile.Compiler
+	var compiler, checker compile.Compiler
 	r, err := registry.Open(t.Context(), registry.Options{
 		Store:     s,
 		Admission: model.Options{IDs: model.RandomIDs(rand.Reader), Base: base},
+		Check:     checker.Check,
 		Compile: func(in registry.Input) registry.Output {
 			out := compiler.Compile(in.Set, compile.Options{
 				Revision: in.Revision, Base: base, Hub: in.Hub, Segment: []netip.Prefix{model.DefaultInternet},

@@ -61,7 +61,7 @@ func Candidates(explicit string) []string {
 func Discover(explicit string) (Settings, string, error) {
 	paths := Candidates(explicit)
 	for _, p := range paths {
-		s, err := Read(p)
+		s, err := Load(p)
 		if errors.Is(err, fs.ErrNotExist) && len(paths) > 1 {
 			continue
 		}
@@ -70,8 +70,8 @@ func Discover(explicit string) (Settings, string, error) {
 	return Settings{}, "", &model.Error{Kind: model.NotFound, Msg: fmt.Sprintf("no client settings at %s or %s; start postern server here, or name them with --config or %s", paths[0], paths[len(paths)-1], Variable)}
 }
 
-// Read reads one file.
-func Read(path string) (Settings, error) {
+// Load reads one file.
+func Load(path string) (Settings, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return Settings{}, fmt.Errorf("read the client settings: %w", err)
@@ -94,8 +94,8 @@ func Read(path string) (Settings, error) {
 	return Settings{Address: f.Address, CA: f.CA, Token: model.NewSecret(f.Token)}, nil
 }
 
-// Write keeps settings in a file of mode 0600, whole or not at all.
-func Write(path string, s Settings) error {
+// Save keeps settings in a file of mode 0600, whole or not at all.
+func Save(path string, s Settings) error {
 	data, err := yaml.MarshalWithOptions(file{s.Address, s.CA, s.Token.Reveal()}, yaml.UseLiteralStyleIfMultiline(true))
 	if err != nil {
 		return fmt.Errorf("write the client settings: %w", err)

@@ -24,7 +24,7 @@ func write(t *testing.T, path string, s Settings) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := Write(path, s); err != nil {
+	if err := Save(path, s); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -34,7 +34,7 @@ func TestSettingsAreReadAsWritten(t *testing.T) {
 	for range 2 { // the second replaces
 		write(t, path, some)
 	}
-	got, err := Read(path)
+	got, err := Load(path)
 	if err != nil || got != some {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -91,7 +91,7 @@ func TestBrokenSettingsDoNotShowTheirToken(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := Read(path)
+		_, err := Load(path)
 		if err == nil || strings.Contains(err.Error(), "hush") || !strings.Contains(err.Error(), path) {
 			t.Errorf("%q: %v", text, err)
 		}

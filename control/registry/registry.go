@@ -41,6 +41,10 @@ type Options struct {
 	Store store.Store
 	// Admission says how changes are judged.
 	Admission model.Options
+	// Check judges what is changed beyond that, such as policies and OpenAPI
+	// documents: what would not compile is refused before it is stored. It may
+	// be nil.
+	Check func(next *model.Set, changed []model.Ref) error
 	// Compile makes the snapshot.
 	Compile func(Input) Output
 	// Publish hands a snapshot to the engines; when it returns, requests that

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"postern.dev/postern/model"
@@ -127,6 +128,11 @@ func (r *Registry) prepare(h *Head, edit func(*Head) (*Edit, error)) (*Result, s
 	a := admission{opts: r.opts.Admission, set: h.Set, changed: map[model.Ref]bool{}}
 	if err := a.admit(e.Change, false, e.Restore); err != nil {
 		return nil, change, err
+	}
+	if r.opts.Check != nil && len(a.changed) > 0 {
+		if err := r.opts.Check(a.set, slices.Collect(maps.Keys(a.changed))); err != nil {
+			return nil, change, err
+		}
 	}
 	if e.Server != nil {
 		own, err := e.Server(a.set)
