@@ -80,7 +80,7 @@ func finish(objects []model.Object, errs model.Errors) ([]model.Object, error) {
 	return nil, errs
 }
 
-// Locate gives each error that names a resource, but no place, the place of its
+// Locate gives each error that names a resource, but no file, the place of its
 // field in the manifest that the resource was read from: errors of a server
 // know no files.
 func Locate(errs model.Errors, objects []model.Object) model.Errors {
@@ -91,7 +91,7 @@ func Locate(errs model.Errors, objects []model.Object) model.Errors {
 	out := make(model.Errors, len(errs))
 	for i, e := range errs {
 		x := *e
-		if o := by[e.Ref]; o != nil && x.Position == (model.Position{}) {
+		if o := by[e.Ref]; o != nil && x.Position.File == "" {
 			x.Position = o.Base().Locate(e.Field)
 		}
 		out[i] = &x

@@ -156,8 +156,9 @@ func (c *check) claims(these map[Ref]bool) {
 			})
 		}
 	}
-	kinds := map[Kind]bool{}
+	kinds, values := map[Kind]bool{}, map[string]bool{}
 	for x := range wanted {
+		values[x.value] = true // a cheaper question than that for the claim
 		if x.what == claimID {
 			kinds[Kind(x.scope)] = true
 		}
@@ -171,7 +172,7 @@ func (c *check) claims(these map[Ref]bool) {
 				continue
 			}
 			claimsOf(e.Object, c.s, func(x claim, field string) {
-				if _, ok := wanted[x]; ok {
+				if values[x.value] && wanted[x] != nil {
 					wanted[x] = append(wanted[x], claimant{e.Object, field})
 				}
 			})

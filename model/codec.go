@@ -28,7 +28,8 @@ func Decode(data []byte) (Object, error) {
 	if len(errs) > 0 {
 		return nil, errs
 	}
-	o.Base().Source = nil
+	// One line of a request is no place that anybody looks at.
+	o.Base().Source, o.Base().Position = nil, Position{}
 	return o, nil
 }
 

@@ -288,6 +288,9 @@ func TestDecodeIsStrictAndKeepsStatus(t *testing.T) {
 	if st := o.Base().Status; st.ID != "x" || st.Deployment != 3 {
 		t.Errorf("%+v", st)
 	}
+	if o.Base().Position != (model.Position{}) || o.Base().Source != nil {
+		t.Error("a place in a request is kept")
+	}
 	b, err := model.Encode(o)
 	if want := `{"apiVersion":"postern/v1","kind":"Stage","metadata":{"name":"a.b"},"spec":{"deployment":3},"status":{"id":"x","deployment":3}}`; err != nil || string(b) != want {
 		t.Errorf("%s, %v", b, err)
