@@ -1,0 +1,303 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package instance runs one whole Postern in a process: the store, the
+// management plane, the network engine, the resolvers and the managed
+// gateway. The server, the walk-throughs and the tests all run this.
+package instance
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"postern.dev/postern/client/settings"
+	"postern.dev/postern/compile"
+	"postern.dev/postern/control"
+	"postern.dev/postern/control/pki"
+	"postern.dev/postern/control/registry"
+	"postern.dev/postern/decide/flow"
+	"postern.dev/postern/engine/dns"
+	"postern.dev/postern/engine/gateway"
+	"postern.dev/postern/engine/network/user"
+	"postern.dev/postern/model"
+	"postern.dev/postern/snapshot"
+	"postern.dev/postern/store/etcd"
+	"postern.dev/postern/store/sealed"
+)
+
+// Options shape an Instance.
+type Options struct {
+	// Data is the folder of the store, its key and client.yaml.
+	Data string
+	// Cluster lists the addresses of an etcd cluster to use in place of the
+	// embedded store.
+	Cluster []string
+	// Base is the base domain; postern.internal if empty.
+	Base string
+	// Segment is the internet segment; 198.18.0.0/15 if zero.
+	Segment netip.Prefix
+	// Management is the address of the management API; 127.0.0.1:3443 if
+	// empty.
+	Management string
+	// WireGuard is the address of the hubs' UDP sockets, with a port for each
+	// Network between Low and High. The zero Addr offers no WireGuard.
+	WireGuard netip.Addr
+	Low, High int
+	// Public is the address of the real sockets for the Gateways' published
+	// ports; none are opened if it is zero. PublicPorts moves ports: what is
+	// published as the key listens on the value.
+	Public      netip.Addr
+	PublicPorts map[uint16]uint16
+	// AllowEgress lists what may be dialled beyond the internet segment
+	// although it is loopback, private or link-local.
+	AllowEgress []netip.Prefix
+	// Trace, if set, sees each decision about a new flow.
+	Trace func(*flow.Verdict)
+	Log   *slog.Logger
+	Now   func() time.Time
+}
+
+// Instance is a running Postern.
+type Instance struct {
+	opts     Options
+	compiler compile.Compiler
+	own      []netip.Addr
+
+	store    *etcd.Store
+	registry *registry.Registry
+	control  *control.Server
+	issuer   *pki.Issuer
+	network  *user.Fabric
+	dns      *dns.Resolver
+	gateway  *gateway.Engine
+	public   *public
+	snap     *snapshot.Snapshot // newest published; under mu
+
+	settings settings.Settings
+	listener net.Listener
+	cancel   context.CancelFunc
+	wait     sync.WaitGroup
+	mu       sync.Mutex
+	served   error // why the management API ended; under mu
+}
+
+// Start starts everything and returns when requests are served. What was
+// started is closed again if it fails.
+func Start(ctx context.Context, o Options) (*Instance, error) {
+	if o.Base == "" {
+		o.Base = model.DefaultBase
+	}
+	if !o.Segment.IsValid() {
+		o.Segment = model.DefaultInternet
+	}
+	if o.Management == "" {
+		o.Management = "127.0.0.1:3443"
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	i := &Instance{opts: o, snap: &snapshot.Snapshot{Base: o.Base}}
+	if err := i.start(ctx); err != nil {
+		return nil, errors.Join(err, i.Close())
+	}
+	return i, nil
+}
+
+func (i *Instance) start(ctx context.Context) error {
+	if err := os.MkdirAll(i.opts.Data, 0o700); err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	var err error
+	if i.own, err = ownAddresses(); err != nil {
+		return err
+	}
+	if err := i.openStore(ctx); err != nil {
+		return err
+	}
+	authority, err := control.Authority(ctx, i.store, i.opts.Now())
+	if err != nil {
+		return err
+	}
+	i.issuer = pki.NewIssuer(authority, pki.Options{Serves: i.serves, Given: i.given, Now: i.opts.Now})
+	if err := i.startEngines(); err != nil {
+		return err
+	}
+	if err := i.startControl(ctx); err != nil {
+		return err
+	}
+	return i.keepSettings(ctx, authority)
+}
+
+// openStore opens the embedded store or dials the cluster, sealed with a key
+// that is kept beside it.
+func (i *Instance) openStore(ctx context.Context) error {
+	key, err := sealed.LoadOrCreateKey(filepath.Join(i.opts.Data, "store.key"))
+	if err != nil {
+		return err
+	}
+	o := etcd.Options{Codec: key, Logger: i.opts.Log}
+	if len(i.opts.Cluster) > 0 {
+		i.store, err = etcd.Dial(ctx, etcd.Cluster{Addresses: i.opts.Cluster}, o)
+	} else {
+		i.store, err = etcd.Open(ctx, filepath.Join(i.opts.Data, "store"), o)
+	}
+	if err != nil {
+		return fmt.Errorf("open the store: %w", err)
+	}
+	return nil
+}
+
+func (i *Instance) startEngines() error {
+	listen := i.opts.WireGuard
+	if !listen.IsValid() {
+		listen = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	i.gateway = gateway.New(gateway.Options{Certificate: i.issuer.Certificate, Now: i.opts.Now})
+	var err error
+	i.network, err = user.New(user.Options{
+		Listen: listen, Resolve: i.resolve,
+		Serve: func(c net.Conn, o *snapshot.Origin) { i.serveConn(context.Background(), c, o) },
+		Trace: i.opts.Trace, Log: i.opts.Log, Now: i.opts.Now,
+	})
+	if err != nil {
+		return fmt.Errorf("network engine: %w", err)
+	}
+	i.dns = dns.New(i.snap, dns.Config{Dial: i.dialForwarder, Log: i.opts.Log})
+	if i.opts.Public.IsValid() {
+		i.public = newPublic(i)
+	}
+	return nil
+}
+
+func (i *Instance) startControl(ctx context.Context) error {
+	var err error
+	ports := registry.Ports{}
+	if i.opts.WireGuard.IsValid() {
+		ports = registry.Ports{Low: i.opts.Low, High: i.opts.High}
+	}
+	i.registry, err = registry.Open(ctx, registry.Options{
+		Store:     i.store,
+		Admission: model.Options{IDs: model.RandomIDs(rand.Reader), Base: i.opts.Base, Internet: i.opts.Segment},
+		Compile:   i.compile,
+		Check:     i.compiler.Check,
+		Publish:   i.publish,
+		Ports:     ports,
+		Log:       i.opts.Log,
+	})
+	if err != nil {
+		return err
+	}
+	hubHost := ""
+	if i.opts.WireGuard.IsValid() {
+		hubHost = i.opts.WireGuard.String()
+	}
+	i.control, err = control.New(control.Options{
+		Registry: i.registry, Base: i.opts.Base, HubHost: hubHost,
+		Certificate: i.issuer.Certificate, Loopback: i.issuer.Loopback,
+		Explain: i.explain, Reach: i.reach, Request: i.request,
+		Now: i.opts.Now, Log: i.opts.Log,
+	})
+	if err != nil {
+		return err
+	}
+	if i.listener, err = net.Listen("tcp", i.opts.Management); err != nil {
+		return fmt.Errorf("management API on %s: %w; choose another address with --management", i.opts.Management, err)
+	}
+	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	i.cancel = cancel
+	i.wait.Go(func() {
+		err := i.control.Serve(serving, i.listener)
+		i.mu.Lock()
+		i.served = err
+		i.mu.Unlock()
+	})
+	return nil
+}
+
+// keepSettings writes client.yaml, with a new token if the one in it is no
+// longer good.
+func (i *Instance) keepSettings(ctx context.Context, a *pki.Authority) error {
+	path := filepath.Join(i.opts.Data, settings.FileName)
+	old, err := settings.Load(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w; repair or remove it, a new one is written then", err)
+	}
+	token, err := i.control.AdminToken(ctx, old.Token)
+	if err != nil {
+		return err
+	}
+	i.settings = settings.Settings{Address: "https://" + i.listener.Addr().String(), CA: string(a.RootPEM()), Token: token}
+	return settings.Save(path, i.settings)
+}
+
+// Settings are what a client needs to call the management API as admin.
+func (i *Instance) Settings() settings.Settings { return i.settings }
+
+// Network is the network engine.
+func (i *Instance) Network() *user.Fabric { return i.network }
+
+// RootPEM is the certificate of the private CA.
+func (i *Instance) RootPEM() []byte { return []byte(i.settings.CA) }
+
+// Close stops everything in the reverse order and waits for it.
+func (i *Instance) Close() error {
+	var errs []error
+	if i.cancel != nil {
+		i.cancel()
+		i.wait.Wait()
+		i.mu.Lock()
+		errs = append(errs, i.served)
+		i.mu.Unlock()
+	}
+	if i.gateway != nil {
+		errs = append(errs, i.gateway.Close())
+	}
+	if i.public != nil {
+		errs = append(errs, i.public.close())
+	}
+	if i.network != nil {
+		errs = append(errs, i.network.Close())
+	}
+	if i.registry != nil {
+		errs = append(errs, i.registry.Close())
+	}
+	if i.store != nil {
+		errs = append(errs, i.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// serveConn hands a connection to the gateway. Why it ended is the client's
+// affair or was answered there; only what nobody was told is noted.
+func (i *Instance) serveConn(ctx context.Context, c net.Conn, o *snapshot.Origin) {
+	if err := i.gateway.ServeConn(ctx, c, o); err != nil {
+		i.opts.Log.Debug("connection ended", "from", o.Source, "to", o.Local, "error", err)
+	}
+}
+
+// ownAddresses are the addresses of this machine.
+func ownAddresses() ([]netip.Addr, error) {
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("this machine's addresses: %w", err)
+	}
+	var out []netip.Addr
+	for _, a := range list {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			out = append(out, p.Addr().Unmap())
+		}
+	}
+	return out, nil
+}

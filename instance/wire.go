@@ -1,0 +1,192 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package instance
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"postern.dev/postern/client/wire"
+	"postern.dev/postern/compile"
+	"postern.dev/postern/control"
+	"postern.dev/postern/control/registry"
+	"postern.dev/postern/engine/gateway"
+	"postern.dev/postern/explain"
+	"postern.dev/postern/explain/answer"
+	"postern.dev/postern/model"
+	"postern.dev/postern/snapshot"
+)
+
+// compileOptions are the facts of this server that snapshots need.
+func (i *Instance) compileOptions(revision int64, hub func(string) snapshot.Hub) compile.Options {
+	return compile.Options{
+		Revision: revision, Base: i.opts.Base, Segment: []netip.Prefix{i.opts.Segment},
+		Egress: i.opts.AllowEgress, Own: i.own, Hub: hub,
+	}
+}
+
+func (i *Instance) compile(in registry.Input) registry.Output {
+	r := i.compiler.Compile(in.Set, i.compileOptions(in.Revision, in.Hub))
+	return registry.Output{Snapshot: r.Snapshot, Conditions: r.Conditions}
+}
+
+// publish makes every engine serve s. The gateway and the resolvers know the
+// new configuration before the network lets anybody reach it.
+func (i *Instance) publish(s *snapshot.Snapshot) {
+	i.mu.Lock()
+	i.snap = s
+	i.mu.Unlock()
+	i.gateway.Swap(s)
+	i.dns.Swap(s)
+	if err := i.network.Apply(s); err != nil {
+		i.opts.Log.Error("part of the network could not be brought up", "error", err)
+	}
+	if i.public != nil {
+		i.public.apply(s)
+	}
+}
+
+// Snapshot is the configuration that is being served.
+func (i *Instance) Snapshot() *snapshot.Snapshot {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.snap
+}
+
+// serves tells whether a certificate may be issued for a name: one that a
+// Gateway answers to, or the names below execute-api of its region.
+func (i *Instance) serves(name string) bool {
+	s := i.Snapshot()
+	if strings.HasSuffix(name, ".management."+s.Base) {
+		return s.Gateways[strings.TrimSuffix(name, ".management."+s.Base)] != nil
+	}
+	for _, g := range s.Gateways {
+		if g.Hosts[name] != nil || name == "*.execute-api."+g.Region+"."+s.Base || name == "*.execute-api."+g.Region+".vpce."+s.Base {
+			return true
+		}
+	}
+	return false
+}
+
+// given returns the certificate that a Domain was given.
+func (i *Instance) given(name string) (string, model.Secret, bool) {
+	_, rest, _ := strings.Cut(name, ".")
+	for _, g := range i.Snapshot().Gateways {
+		for _, n := range []string{name, "*." + rest} {
+			if h := g.Hosts[n]; h != nil && h.Domain != nil && h.Domain.Certificate != "" {
+				return h.Domain.Certificate, h.Domain.Key, true
+			}
+		}
+	}
+	return "", model.Secret{}, false
+}
+
+// resolve answers a query that came out of a tunnel. Hosts see their Network's
+// view, everybody else the public one.
+func (i *Instance) resolve(ctx context.Context, network string, o *snapshot.Origin, query []byte, tcp bool) []byte {
+	if o.Network != network {
+		network = ""
+	}
+	return i.dns.Answer(ctx, network, query, tcp)
+}
+
+// Resolve answers a DNS query as the internet sees names.
+func (i *Instance) Resolve(ctx context.Context, query []byte) []byte {
+	return i.dns.Answer(ctx, "", query, true)
+}
+
+func (i *Instance) dialForwarder(ctx context.Context, _, transport string, server netip.AddrPort) (net.Conn, error) {
+	return i.network.Dialer().DialContext(ctx, transport, server.String())
+}
+
+// world is what questions are asked about.
+func (i *Instance) world(set *model.Set, r *compile.Result) *explain.World {
+	w := &explain.World{
+		Set: set, Result: r, Evidence: "enforced", Now: i.opts.Now(),
+		LinkUp: func(l *snapshot.Link) bool { return i.network.LinkUp(l.Network.Name, l.Name) },
+	}
+	w.Try = func(c model.Change) (*explain.World, error) {
+		next, _, err := model.Admit(set, c, model.Options{
+			IDs: model.NamedIDs(), Base: i.opts.Base, Internet: i.opts.Segment, Deployments: true, Server: true,
+		})
+		if err != nil {
+			return nil, err
+		}
+		x := i.world(next, i.compiler.Compile(next, i.compileOptions(r.Snapshot.Revision, nil)))
+		x.Evidence = "model"
+		return x, nil
+	}
+	return w
+}
+
+func (i *Instance) explain(_ context.Context, w control.World, q answer.Question) (answer.Answer, error) {
+	a, err := explain.Explain(i.world(w.Set, &compile.Result{Snapshot: w.Snapshot, Conditions: w.Conditions}), q)
+	if err != nil {
+		return answer.Answer{}, err
+	}
+	return *a, nil
+}
+
+// reach compares which callers get through before and after a change.
+func (i *Instance) reach(_ context.Context, before, after *model.Set) (gains, losses []answer.Opening, err error) {
+	var r [2]*explain.Reachability
+	for n, set := range []*model.Set{before, after} {
+		w := i.world(set, i.compiler.Compile(set, i.compileOptions(0, nil)))
+		w.LinkUp = nil // what a plan says does not hang on the weather
+		r[n] = explain.Reach(w)
+	}
+	gains, losses = explain.Difference(r[0], r[1])
+	return gains, losses, nil
+}
+
+// request explains a request that has happened.
+func (i *Instance) request(_ context.Context, id string) (wire.Request, error) {
+	rec, ok := i.gateway.Recent(id)
+	if !ok {
+		return wire.Request{}, &model.Error{
+			Kind: model.NotFound, Op: "why",
+			Msg: fmt.Sprintf("no request %q is remembered; the newest ones are, until the server restarts", id),
+		}
+	}
+	w := i.registry.Published()
+	q := question(rec)
+	a, err := explain.Explain(i.world(w.Set(), &compile.Result{Snapshot: w.Snapshot, Conditions: w.Conditions}), q)
+	if err != nil {
+		return wire.Request{}, err
+	}
+	return wire.Request{ID: id, Time: rec.Time, Question: q, Answer: *a}, nil
+}
+
+// question is a request that has happened, asked again.
+func question(r gateway.Record) answer.Question {
+	q := answer.Question{From: "internet/" + r.Origin.Source.Addr().String(), Method: r.Method, Insecure: true}
+	switch {
+	case r.Origin.Host != "":
+		q.From = "host/" + r.Origin.Host
+	case r.Origin.Link != "":
+		q.From = "link/" + r.Origin.Link + "/" + r.Origin.Source.Addr().String()
+	}
+	scheme, name := "http", r.Host
+	if r.TLS {
+		scheme = "https"
+		if r.SNI != "" {
+			name = r.SNI
+		}
+	}
+	q.URL = scheme + "://" + name + r.Path
+	add := func(name, value string, sent bool) {
+		if sent {
+			q.Headers = append(q.Headers, answer.Header{Name: name, Value: value})
+		}
+	}
+	add("host", r.Host, r.Host != name)
+	add("x-apigw-api-id", r.APIID, r.HasAPIID)
+	add("x-http-method-override", r.Override, r.Override != "")
+	add("user-agent", r.UserAgent, r.UserAgent != "")
+	add("referer", r.Referer, r.Referer != "")
+	return q
+}
