@@ -1,0 +1,320 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"postern.dev/postern/client/wire"
+	"postern.dev/postern/engine/network/quick"
+	"postern.dev/postern/explain/answer"
+	"postern.dev/postern/manifest"
+)
+
+func TestApplyTellsWhatBecameOfEachResource(t *testing.T) {
+	sh := newShell(t)
+	f := sh.file("world.yaml", world)
+	if out := sh.ok("apply", "-f", f, "--dry-run"); !strings.Contains(out, "Network/corp created (dry run)\n") {
+		t.Errorf("dry run: %s", out)
+	}
+	if out := sh.ok("apply", "-f", f); !strings.Contains(out, "Network/corp created vpc-") || strings.Count(out, "created") != 7 {
+		t.Errorf("first: %s", out)
+	}
+	if out := sh.ok("apply", "-f", f); strings.Count(out, "unchanged") != 7 {
+		t.Errorf("again: %s", out)
+	}
+	r := sh.runWith(strings.Replace(world, "team: a", "team: b", 1), "apply", "-f", "-", "-o", "json")
+	var done wire.Applied
+	if err := json.Unmarshal([]byte(r.out), &done); err != nil || done.Results[0].Action != wire.Configured {
+		t.Errorf("%s, %v", r.out, err)
+	}
+}
+
+func TestErrorsOfManifestsNameFileLineAndColumn(t *testing.T) {
+	sh := newShell(t)
+	sh.fails([]string{"apply", "-f", sh.file("typo.yaml", "apiVersion: postern/v1\nkind: Network\nmetadata: {name: a}\nspec:\n  cidr: [10.0.0.0/16]\n")},
+		"typo.yaml:5:3:", "did you mean")
+	// An error that only the server can find has its place too.
+	sh.fails([]string{"apply", "-f", sh.file("lost.yaml", "apiVersion: postern/v1\nkind: Host\nmetadata: {name: lost}\nspec:\n  subnet: nowhere\n")},
+		"lost.yaml:5:", "Host/lost", "spec.subnet")
+	sh.fails([]string{"apply", "-f", "absent.yaml"}, "absent.yaml")
+	sh.fails([]string{"apply"}, "-f")
+	r := sh.run("apply", "-f", sh.file("two.yaml", "apiVersion: postern/v1\nkind: Host\nmetadata: {name: a}\nspec: {subnet: x}\n---\napiVersion: postern/v1\nkind: Host\nmetadata: {name: b}\nspec: {subnet: y}\n"))
+	if r.code != 1 || strings.Count(r.err, "\n") != 2 {
+		t.Errorf("two errors: exit %d %s", r.code, r.err)
+	}
+}
+
+func TestGetWritesTablesAndManifests(t *testing.T) {
+	sh := newShell(t)
+	sh.ok("apply", "-f", sh.file("world.yaml", world))
+	if out := sh.ok("get", "networks"); !strings.HasPrefix(out, "NAME") || !strings.Contains(out, "corp") || !strings.Contains(out, "team=a") {
+		t.Errorf("table: %s", out)
+	}
+	text := sh.ok("get", "all", "-o", "yaml")
+	back, err := manifest.Decode("all.yaml", []byte(text))
+	if err != nil || len(back) != 7 {
+		t.Fatalf("%d resources, %v", len(back), err)
+	}
+	// A backup is applied as it was read.
+	if out := sh.ok("apply", "-f", sh.file("all.yaml", text)); strings.Count(out, "unchanged") != 7 {
+		t.Errorf("the backup: %s", out)
+	}
+	var one wire.Resource
+	if err := json.Unmarshal([]byte(sh.ok("get", "host", "laptop", "-o", "json")), &one); err != nil || one.Status.Addresses[0] != "10.0.1.4" {
+		t.Errorf("%+v, %v", one, err)
+	}
+	if out := sh.ok("get", "host/laptop", "link/hq"); !strings.Contains(out, "Host/laptop") || !strings.Contains(out, "Link/hq") {
+		t.Errorf("two kinds: %s", out)
+	}
+	if out := sh.ok("get", "networks", "-l", "team=b"); strings.Contains(out, "corp") {
+		t.Errorf("filtered: %s", out)
+	}
+	if out := sh.ok("get", "-f", "world.yaml"); strings.Count(out, "\n") != 8 {
+		t.Errorf("those of a file: %s", out)
+	}
+	if out := sh.ok("describe", "endpoint", "corp-ep"); !strings.Contains(out, "Endpoint/corp-ep (revision") || !strings.Contains(out, "Ready: ") || !strings.Contains(out, "kind: Endpoint") {
+		t.Errorf("described: %s", out)
+	}
+	sh.fails([]string{"get", "networts"}, "networts", "networks")
+	sh.fails([]string{"get", "network", "none"}, "Network/none", "does not exist")
+	sh.fails([]string{"get", "networks", "-o", "xml"}, "yaml, json and table")
+}
+
+func TestDeleteIsAtomic(t *testing.T) {
+	sh := newShell(t)
+	sh.ok("apply", "-f", sh.file("world.yaml", world))
+	sh.fails([]string{"delete", "network", "corp"}, "Network/corp", "refer to it")
+	sh.fails([]string{"delete", "host/laptop", "host/none"}, "Host/none")
+	sh.ok("get", "host", "laptop")
+	sh.ok("delete", "host/laptop", "host/none", "--ignore-not-found")
+	sh.fails([]string{"get", "host", "laptop"}, "does not exist")
+	if out := sh.ok("delete", "-f", "world.yaml", "--ignore-not-found"); strings.Count(out, "deleted") != 6 {
+		t.Errorf("the rest: %s", out)
+	}
+}
+
+func TestPlanExitsByWhetherAnythingChanges(t *testing.T) {
+	sh := newShell(t)
+	f := sh.file("world.yaml", world)
+	r := sh.run("plan", "-f", f)
+	if r.code != exitChanges || !strings.Contains(r.out, "+ Network/corp") || !strings.Contains(r.out, "gains access: internet to https://x/") {
+		t.Errorf("exit %d %s%s", r.code, r.out, r.err)
+	}
+	sh.ok("apply", "-f", f)
+	if r := sh.run("plan", "-f", f); r.code != exitOK {
+		t.Errorf("exit %d %s%s", r.code, r.out, r.err)
+	}
+	sh.file("world.yaml", strings.Replace(world, "192.168.0.0", "192.168.8.0", 1))
+	if r := sh.run("plan", "-f", f); r.code != exitChanges || !strings.Contains(r.out, `spec.cidrs[0]: "192.168.0.0/24" -> "192.168.8.0/24"`) {
+		t.Errorf("exit %d %s%s", r.code, r.out, r.err)
+	}
+	sh.fails([]string{"plan", "-f", sh.file("bad.yaml", "apiVersion: postern/v1\nkind: Networt\n")}, "bad.yaml", "Network")
+}
+
+func TestDeployAndApprove(t *testing.T) {
+	sh := newShell(t)
+	sh.ok("apply", "-f", sh.file("world.yaml", world))
+	if out := sh.ok("deploy", "pets", "--stage", "prod"); out != "Deployment/pets.1 created, served by the new Stage/pets.prod\n" {
+		t.Errorf("deploy: %s", out)
+	}
+	if out := sh.ok("deploy", "pets"); out != "Deployment/pets.2 created, served by Stage/pets.prod\n" {
+		t.Errorf("again: %s", out)
+	}
+	if out := sh.ok("endpoint", "approve", "corp-ep"); out != "Endpoint/corp-ep Approved\n" {
+		t.Errorf("approve: %s", out)
+	}
+	if out := sh.ok("endpoint", "reject", "corp-ep"); out != "Endpoint/corp-ep Rejected\n" {
+		t.Errorf("reject: %s", out)
+	}
+	sh.ok("apply", "-f", sh.file("private.yaml", strings.Replace(world, "type: regional", "type: private", 1)))
+	sh.fails([]string{"deploy", "pets"}, "Private REST API doesn't have a resource policy attached to it")
+}
+
+func TestExplainExitsByVerdict(t *testing.T) {
+	sh := newShell(t)
+	for verdict, want := range map[answer.Verdict]int{answer.Allow: exitOK, answer.Deny: exitDenied, answer.Unknown: exitUnknown} {
+		sh.answer = answer.Answer{
+			Verdict: verdict, Code: "policy/allow", Symptom: answer.Symptom{Kind: answer.Response, Status: 200},
+			Hops:  []answer.Hop{{Layer: answer.LayerPolicy, Component: "API/pets", Outcome: answer.Pass, Code: "policy/allow", Reason: "it is allowed"}},
+			Fixes: []answer.Fix{{For: "x/y", Summary: "do this", Commands: []string{"postern deploy pets"}}},
+		}
+		r := sh.run("explain", "--from", "host/laptop", "-X", "POST", "-H", "a: b", "https://x/")
+		if r.code != want || !strings.Contains(r.out, string(verdict)+": policy/allow (status 200)") || !strings.Contains(r.out, "it is allowed") || !strings.Contains(r.out, "postern deploy pets") {
+			t.Errorf("%s: exit %d %s%s", verdict, r.code, r.out, r.err)
+		}
+		r = sh.run("explain", "--from", "host/laptop", "https://x/", "-o", "json")
+		var got answer.Answer
+		if err := json.Unmarshal([]byte(r.out), &got); err != nil || got.Verdict != verdict || r.code != want {
+			t.Errorf("%s: exit %d, %v", verdict, r.code, err)
+		}
+	}
+	if out := sh.ok("why", "abc"); !strings.Contains(out, "GET https://x/ from host/a") {
+		t.Errorf("why: %s", out)
+	}
+	sh.fails([]string{"explain", "https://x/"}, "from")
+	sh.fails([]string{"explain", "--from", "host/a", "-H", "nonsense", "https://x/"}, "nonsense")
+}
+
+// TestExplainNeedsNoServer asks manifests alone.
+func TestExplainNeedsNoServer(t *testing.T) {
+	sh := newShell(t)
+	if err := os.RemoveAll("postern-data"); err != nil {
+		t.Fatal(err)
+	}
+	f := sh.file("world.yaml", world+"---\napiVersion: postern/v1\nkind: Stage\nmetadata: {name: pets.prod}\nspec: {autoDeploy: true}\n")
+	r := sh.run("explain", "-k", "-f", f, "--from", "internet", "-o", "json", "https://${API/pets.host}/prod/pets")
+	var got answer.Answer
+	if err := json.Unmarshal([]byte(r.out), &got); err != nil {
+		t.Fatalf("exit %d %s%s", r.code, r.out, r.err)
+	}
+	if r.code != exitOK || got.Verdict != answer.Allow || len(got.Assumptions) == 0 {
+		t.Errorf("exit %d %+v", r.code, got)
+	}
+	if r := sh.run("explain", "-k", "-f", f, "--from", "internet", "https://${API/pets.host}/none/pets"); r.code != exitDenied || !strings.Contains(r.out, "stage/missing") {
+		t.Errorf("exit %d %s%s", r.code, r.out, r.err)
+	}
+	sh.fails([]string{"explain", "--from", "internet", "https://x/"}, "client settings")
+}
+
+func TestVerifyExitsByWhetherAllHold(t *testing.T) {
+	sh := newShell(t)
+	if r := sh.run("verify"); r.code != exitDenied || !strings.Contains(r.out, "FAIL  t: expected allow, found deny") {
+		t.Errorf("exit %d %s%s", r.code, r.out, r.err)
+	}
+	sh.holds.Store(true)
+	if r := sh.run("verify"); r.code != exitOK || r.out != "ok    t\n" {
+		t.Errorf("exit %d %s%s", r.code, r.out, r.err)
+	}
+}
+
+func TestTokensAreShownOnce(t *testing.T) {
+	sh := newShell(t)
+	value := strings.TrimSpace(sh.ok("token", "create", "--role", "viewer", "--comment", "ci", "--lifetime", "1h"))
+	if !strings.HasPrefix(value, "postern_") || strings.Contains(value, "\n") {
+		t.Errorf("got %q", value)
+	}
+	list := sh.ok("token", "list")
+	id := strings.Split(value, "_")[1]
+	if !strings.Contains(list, id) || !strings.Contains(list, "viewer") || strings.Contains(list, value) {
+		t.Errorf("list: %s", list)
+	}
+	sh.ok("token", "revoke", id)
+	sh.fails([]string{"token", "revoke", id}, id, "no token")
+	sh.fails([]string{"token", "create", "--role", "root"}, "root")
+}
+
+func TestConfigWireguardIsAFileThatStockClientsRead(t *testing.T) {
+	sh := newShell(t)
+	sh.ok("apply", "-f", sh.file("world.yaml", world))
+	conf, err := quick.Parse([]byte(sh.ok("config", "wireguard", "laptop")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := conf.Peers[0]
+	if fmt.Sprintf("%v %v %v %v", conf.Interface.Addresses, conf.Interface.DNS, p.Endpoint, p.AllowedIPs) != "[10.0.1.4/32] [10.0.0.2] 192.0.2.1:51820 [10.0.0.0/16 192.168.0.0/24]" {
+		t.Errorf("%s", conf)
+	}
+	public, err := conf.Interface.PrivateKey.Public()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := sh.ok("get", "host", "laptop", "-o", "yaml"); !strings.Contains(out, public.String()) || strings.Contains(out, conf.Interface.PrivateKey.Reveal()) {
+		t.Errorf("registered: %s", out)
+	}
+	// With a key of one's own the server never sees the private half.
+	key := sh.file("key", conf.Interface.PrivateKey.Reveal()+"\n")
+	again, err := quick.Parse([]byte(sh.ok("config", "wireguard", "host/laptop", "--private-key", key)))
+	if err != nil || !again.Interface.PrivateKey.Equal(conf.Interface.PrivateKey) {
+		t.Errorf("with its own key: %v", err)
+	}
+	if out := sh.ok("config", "wireguard", "hq"); !strings.Contains(out, "AllowedIPs = 10.0.0.0/16\n") {
+		t.Errorf("a Link: %s", out)
+	}
+	sh.fails([]string{"config", "wireguard", "none"}, "neither a Host nor a Link")
+	sh.fails([]string{"config", "wireguard", "network/corp"}, "host/NAME nor link/NAME")
+}
+
+func TestKeyOfAHostIsMadeOnceAndKeptPrivate(t *testing.T) {
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	path, err := hostFile("https://[::1]:3443", "laptop", ".key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := hostKey(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if again, err := hostKey(path); err != nil || !again.Equal(first) {
+		t.Errorf("the second time: %v", err)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := hostKey(path); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+		t.Errorf("a key that others may read: %v", err)
+	}
+	other, err := hostFile("https://other:3443", "laptop", ".key")
+	if err != nil || other == path || filepath.Dir(other) != filepath.Dir(path) {
+		t.Errorf("another server's: %s, %v", other, err)
+	}
+}
+
+func TestOffersAreRead(t *testing.T) {
+	for text, want := range map[string]string{
+		"8080": "8080 127.0.0.1:8080", "80:8080": "80 127.0.0.1:8080", "80:web.lan:8080": "80 web.lan:8080", "443:[::1]:8443": "443 [::1]:8443",
+	} {
+		port, local, err := parseOffer(text)
+		if got := fmt.Sprintf("%d %s", port, local); err != nil || got != want {
+			t.Errorf("%s: %s, %v; want %s", text, got, err, want)
+		}
+	}
+	for _, bad := range []string{"", "0", "x", "70000", "80:", "80:x", "80:h:x", "80:h:99999"} {
+		if _, _, err := parseOffer(bad); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+func TestCommandRunsBehindTheProxy(t *testing.T) {
+	sh := newShell(t)
+	var out strings.Builder
+	a := &app{streams: streams{strings.NewReader(""), &out, &out}}
+	t.Setenv("NO_PROXY", "10.0.0.0/8")
+	err := a.runThrough(t.Context(), []string{"sh", "-c", "echo $ALL_PROXY $https_proxy [$NO_PROXY] $POSTERN_CA_FILE; exit 7"}, "socks5h://u:p@127.0.0.1:1", sh.folder)
+	if code, ok := err.(exit); !ok || code != 7 {
+		t.Errorf("got %v, want its exit code", err)
+	}
+	if want := "socks5h://u:p@127.0.0.1:1 socks5h://u:p@127.0.0.1:1 [] " + sh.folder + "\n"; out.String() != want {
+		t.Errorf("environment: %s", out.String())
+	}
+	if err := a.runThrough(t.Context(), []string{"no-such-command-here"}, "", ""); err == nil || !strings.Contains(err.Error(), "no-such-command-here") {
+		t.Errorf("a command that does not exist: %v", err)
+	}
+}
+
+func TestMistakesInTheCommandLineAreOneLine(t *testing.T) {
+	sh := newShell(t)
+	sh.fails([]string{"aply"}, "aply")
+	sh.fails([]string{"get"}, "KIND")
+	sh.fails([]string{"connect"}, "postern connect HOST")
+	sh.fails([]string{"connect", "a", "b"}, "behind --")
+	sh.fails([]string{"deploy"}, "arg")
+	sh.fails([]string{"get", "networks", "--config", "absent.yaml"}, "absent.yaml")
+	if out := sh.ok("version"); !strings.HasPrefix(out, "postern ") {
+		t.Errorf("version: %s", out)
+	}
+	if out := sh.ok("completion", "bash"); !strings.Contains(out, "postern") {
+		t.Error("no completion")
+	}
+}
