@@ -11,7 +11,7 @@ import (
 // host finds the API that the request names, by the id in its header, its host
 // name, or its host name and path.
 func (j *judge) host() bool {
-	v, a := &j.v, j.a
+	v, a := j.v, j.a
 	if !a.TLS || a.Host != a.SNI {
 		v.Host = Find(j.g, a.Host)
 	}
@@ -52,7 +52,7 @@ func (j *judge) host() bool {
 
 // named goes on with an API that was named by id.
 func (j *judge) named(api *snapshot.API) bool {
-	v := &j.v
+	v := j.v
 	v.API = api
 	switch {
 	case j.e != nil && api.Type != model.Private:

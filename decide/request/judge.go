@@ -17,18 +17,27 @@ import (
 // Judge decides a over s. It stops at the first step that stops the request,
 // unless every is set: then it goes on behind a stop wherever there is
 // something left to judge, so that the steps hold every stop. The stop that
-// decides is the first one either way. An allowed request costs no allocation.
+// decides is the first one either way.
 func Judge(s *snapshot.Snapshot, a *Arrival, every bool) Verdict {
-	j := judge{s: s, a: a, g: a.Gateway, e: a.Endpoint, every: every}
-	j.v.Method = a.effective()
+	var v Verdict
+	v.Judge(s, a, every)
+	return v
+}
+
+// Judge is the function Judge into a verdict that is there already: a Verdict
+// is large, and a gateway uses the same one for all requests of a connection.
+// An allowed request costs no allocation.
+func (v *Verdict) Judge(s *snapshot.Snapshot, a *Arrival, every bool) {
+	v.reset()
+	j := judge{v: v, s: s, a: a, g: a.Gateway, e: a.Endpoint, every: every}
+	v.Method = a.effective()
 	j.path = Canonical(a.Path)
 	j.run()
-	return j.v
 }
 
 // judge is one judgement under way.
 type judge struct {
-	v     Verdict
+	v     *Verdict
 	s     *snapshot.Snapshot
 	a     *Arrival
 	g     *snapshot.Gateway
@@ -134,7 +143,7 @@ func (j *judge) location() string {
 
 // findStage finds the Stage and its Deployment.
 func (j *judge) findStage() bool {
-	v := &j.v
+	v := j.v
 	api := v.API
 	if j.mapped != nil {
 		v.Stage, j.stage = j.mapped.Stage, j.mapped.StageName
@@ -165,7 +174,7 @@ func (j *judge) findStage() bool {
 
 // deployed judges the Stage that was found.
 func (j *judge) deployed() bool {
-	v := &j.v
+	v := j.v
 	v.Deployment = v.Stage.Deployment
 	if v.Deployment == nil {
 		s := v.stop(CodeStageNotDeployed, model.KindStage, "", "")
@@ -185,7 +194,7 @@ func (j *judge) deployed() bool {
 // meant: with the whole path, or, where an operation fits that better, with
 // what follows its first segment.
 func (j *judge) assume() bool {
-	v := &j.v
+	v := j.v
 	if len(v.API.Stages) != 1 {
 		return false
 	}
@@ -210,7 +219,7 @@ func (j *judge) assume() bool {
 
 // method finds the operation.
 func (j *judge) method() bool {
-	v := &j.v
+	v := j.v
 	if v.Deployment == nil {
 		return true
 	}

@@ -36,7 +36,7 @@ func (j *judge) endpointPolicy() bool {
 
 // resourcePolicy asks the policy of the API as deployed.
 func (j *judge) resourcePolicy() bool {
-	v := &j.v
+	v := j.v
 	if v.Deployment == nil {
 		return true
 	}
@@ -134,7 +134,7 @@ func (j *judge) request() *iam.Request {
 // policies of the Endpoint and the API, or, if domain is set, of the Domain.
 // It needs a verdict that found an API.
 func Asked(a *Arrival, v *Verdict, domain bool) iam.Request {
-	j := judge{a: a, g: a.Gateway, e: a.Endpoint, v: *v}
+	j := judge{a: a, g: a.Gateway, e: a.Endpoint, v: v}
 	if v.Stage != nil {
 		j.stage = v.Stage.Name
 	}

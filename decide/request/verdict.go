@@ -127,9 +127,20 @@ func (v *Verdict) Code() string { return v.steps[v.Decided()].Code }
 // stopped reports whether a step has stopped the request.
 func (v *Verdict) stopped() bool { return v.decided > 0 }
 
+// reset empties the verdict. Steps are written whole when they are taken, so
+// that those of an earlier judgement cost nothing here.
+func (v *Verdict) reset() {
+	v.Allowed, v.Redirect, v.Symptom = false, false, Answered
+	v.Response = Response{}
+	v.Host, v.API, v.Stage, v.Deployment, v.Domain = nil, nil, nil, nil, nil
+	v.Route.Operation, v.Route.Place = nil, false
+	v.Method, v.Path, v.Base = "", "", ""
+	v.n, v.decided = 0, 0
+}
+
 func (v *Verdict) pass(code string, kind model.Kind, name string) *Step {
 	s := &v.steps[v.n]
-	s.Code, s.Component.Kind, s.Component.Name = code, kind, name
+	*s = Step{Code: code, Component: model.Ref{Kind: kind, Name: name}}
 	v.n++
 	return s
 }

@@ -45,6 +45,8 @@ const (
 	vpce    = "vpce-0123456789abcdef0"
 	restOf  = ".execute-api." + region + "." + base
 	uuidLen = 36
+	// remembered is how many requests the engine remembers.
+	remembered = 32
 )
 
 // lab is an Engine with one Gateway, a private and a public API and an
@@ -66,6 +68,7 @@ func newLab(t testing.TB, document string) *lab {
 	l.Engine = gateway.New(gateway.Options{
 		Certificate: l.ca.certificate,
 		Roots:       l.ca.pool,
+		Recent:      remembered,
 		Dial: func(ctx context.Context, network, host string, port uint16) (net.Conn, error) {
 			return l.dial(ctx, network, host, port)
 		},

@@ -40,8 +40,8 @@ func (e *Engine) handle(x *exchange.Exchange) {
 	a := &st.arrival
 	e.arrive(a, x)
 	a.Gateway, a.Endpoint = g, endpoint
-	st.verdict = request.Judge(s, a, false)
 	v := &st.verdict
+	v.Judge(s, a, false)
 	if !v.Allowed || v.Redirect {
 		e.answer(x, st, &v.Response)
 		e.recent.add(s, x, a, v.Code())
