@@ -88,6 +88,7 @@ type Instance struct {
 	wait     sync.WaitGroup
 	mu       sync.Mutex
 	served   error // why the management API ended; under mu
+	done     chan struct{}
 }
 
 // Start starts everything and returns when requests are served. What was
@@ -108,7 +109,7 @@ func Start(ctx context.Context, o Options) (*Instance, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	i := &Instance{opts: o, snap: &snapshot.Snapshot{Base: o.Base}}
+	i := &Instance{opts: o, snap: &snapshot.Snapshot{Base: o.Base}, done: make(chan struct{})}
 	if err := i.start(ctx); err != nil {
 		return nil, errors.Join(err, i.Close())
 	}
@@ -218,6 +219,7 @@ func (i *Instance) startControl(ctx context.Context) error {
 	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	i.cancel = cancel
 	i.wait.Go(func() {
+		defer close(i.done)
 		err := i.control.Serve(serving, i.listener)
 		i.mu.Lock()
 		i.served = err
@@ -244,6 +246,10 @@ func (i *Instance) keepSettings(ctx context.Context, a *pki.Authority) error {
 
 // Settings are what a client needs to call the management API as admin.
 func (i *Instance) Settings() settings.Settings { return i.settings }
+
+// Done is closed when the management API has ended, as it does only when its
+// socket fails or the Instance is closed.
+func (i *Instance) Done() <-chan struct{} { return i.done }
 
 // Network is the network engine.
 func (i *Instance) Network() *user.Fabric { return i.network }

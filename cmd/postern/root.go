@@ -33,7 +33,7 @@ type app struct {
 var commands = []func(*app) *cobra.Command{
 	newApplyCommand, newDeleteCommand, newGetCommand, newDescribeCommand, newPlanCommand, newDeployCommand,
 	newEndpointCommand, newExplainCommand, newWhyCommand, newVerifyCommand, newConnectCommand, newConfigCommand,
-	newTokenCommand, newVersionCommand,
+	newTokenCommand, newVersionCommand, newServerCommand,
 }
 
 // The exit codes of the public contract.
