@@ -22,6 +22,14 @@ const (
 
 // tree reads the body as one strict JSON value; nil if it is empty.
 func (c *call) tree(limit int64) (*tree.Node, error) {
+	if limit > maxBody && (c.r.ContentLength < 0 || c.r.ContentLength > maxBody) && !c.large {
+		select {
+		case c.Server.large <- struct{}{}:
+			c.large = true
+		case <-c.r.Context().Done():
+			return nil, &model.Error{Kind: model.Limited, Msg: "too many large requests are in progress; try again in a moment", Err: c.r.Context().Err()}
+		}
+	}
 	data, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, limit))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, &model.Error{Kind: model.Invalid, Msg: "the body has more than " + strconv.FormatInt(limit, 10) + " bytes", Err: errTooLarge}

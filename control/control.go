@@ -60,11 +60,16 @@ type Server struct {
 	routes  []route
 	mux     *http.ServeMux
 	slots   chan struct{} // one for each request in progress
+	large   chan struct{} // one for each large body being worked on
 	openapi []byte
 }
 
-// maxRequests bounds the requests in progress.
-const maxRequests = 256
+const (
+	// maxRequests bounds the requests in progress.
+	maxRequests = 256
+	// maxLarge bounds the large bodies in memory.
+	maxLarge = 4
+)
 
 // New returns the management API on a registry.
 func New(o Options) (*Server, error) {
@@ -74,7 +79,7 @@ func New(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{opts: o, routes: routes(), mux: http.NewServeMux(), slots: make(chan struct{}, maxRequests)}
+	s := &Server{opts: o, routes: routes(), mux: http.NewServeMux(), slots: make(chan struct{}, maxRequests), large: make(chan struct{}, maxLarge)}
 	for _, rt := range s.routes {
 		s.mux.Handle(rt.method+" "+rt.path, s.serveRoute(rt))
 	}

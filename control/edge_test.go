@@ -369,3 +369,40 @@ func TestNoSecretShows(t *testing.T) {
 		}
 	}
 }
+
+func TestPanicIsAProblemAndIsLogged(t *testing.T) {
+	p := newPlane(t)
+	p.opts.Verify = func(context.Context, World) ([]wire.TestResult, error) { panic("at the disco") }
+	rec := p.call("POST", "/v1/verify", p.admin, "")
+	if rec.Code != http.StatusInternalServerError || strings.Contains(rec.Body.String(), "disco") {
+		t.Errorf("%d %s", rec.Code, rec.Body)
+	}
+	if !strings.Contains(p.log.String(), "disco") {
+		t.Error("the log does not tell")
+	}
+}
+
+func TestLargeBodiesWaitForEachOther(t *testing.T) {
+	p := newPlane(t)
+	for range maxLarge {
+		p.large <- struct{}{}
+	}
+	big := `{"resources":[]` + strings.Repeat(" ", maxBody) + `}`
+	done := make(chan int, 1)
+	go func() { done <- p.call("POST", "/v1/apply", p.admin, big).Code }()
+	if rec := p.call("POST", "/v1/apply", p.admin, `{"resources":[]}`); rec.Code != 200 {
+		t.Errorf("a small one meanwhile: %d", rec.Code)
+	}
+	select {
+	case code := <-done:
+		t.Errorf("a large one without a slot: %d", code)
+	default:
+	}
+	<-p.large
+	if code := <-done; code != 200 {
+		t.Errorf("with a slot: %d", code)
+	}
+	if n := len(p.large); n != maxLarge-1 {
+		t.Errorf("%d slots are held after it", n)
+	}
+}

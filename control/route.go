@@ -4,10 +4,13 @@
 package control
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -53,16 +56,24 @@ type call struct {
 	token token.Token
 	kind  model.Kind // of perKind routes
 	etag  int64
+	// large tells that the call holds one of the slots for large bodies.
+	large bool
 	// status is the status of success; 200 if 0.
 	status int
 }
 
 func (c *call) name() string { return c.r.PathValue("name") }
 
+// callTimeout bounds one call, so that none waits for ever for a store or a
+// compilation.
+const callTimeout = 90 * time.Second
+
 // serveRoute runs one route: who asks, what they may, the handler, the answer.
 func (s *Server) serveRoute(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := &call{Server: s, w: w, r: r, id: rand.Text()}
+		ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
+		defer cancel()
+		c := &call{Server: s, w: w, r: r.WithContext(ctx), id: rand.Text()}
 		began := s.opts.Now()
 		w.Header().Set("X-Postern-Request-Id", c.id)
 		out, err := s.run(rt, c)
@@ -75,14 +86,27 @@ func (s *Server) serveRoute(rt route) http.Handler {
 		} else {
 			s.answer(c, status, out)
 		}
-		s.opts.Log.LogAttrs(r.Context(), slog.LevelInfo, "management request",
+		level := slog.LevelInfo
+		if rt.operation == "" && !rt.writing {
+			level = slog.LevelDebug // health checks come by the second
+		}
+		s.opts.Log.LogAttrs(ctx, level, "management request",
 			slog.String("request", c.id), slog.String("operation", rt.id), slog.String("path", r.URL.Path),
 			slog.String("token", c.token.ID), slog.Int("status", status),
 			slog.Duration("took", s.opts.Now().Sub(began).Round(time.Microsecond)))
 	})
 }
 
-func (s *Server) run(rt route, c *call) (any, error) {
+func (s *Server) run(rt route, c *call) (out any, err error) {
+	defer func() {
+		if c.large {
+			<-s.large
+		}
+		// A mistake in one call must not cost its connection the others.
+		if v := recover(); v != nil {
+			out, err = nil, fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
 	if rt.operation != "" || rt.writing {
 		if err := c.authenticate(); err != nil {
 			return nil, err

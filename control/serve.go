@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"postern.dev/postern/internal/limited"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 )
@@ -34,6 +35,9 @@ func (s *Server) TLSConfig() *tls.Config {
 	}
 }
 
+// maxConnections bounds the connections; further ones wait to be accepted.
+const maxConnections = 512
+
 // Serve serves the API on plain connections from l until ctx ends, then lets
 // requests in progress finish for a short while. It closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
@@ -48,7 +52,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		TLSConfig:         s.TLSConfig(),
 	}
 	done := make(chan error, 1)
-	go func() { done <- srv.ServeTLS(l, "", "") }()
+	go func() { done <- srv.ServeTLS(limited.Listener(l, maxConnections), "", "") }()
 	select {
 	case err := <-done:
 		return err
