@@ -1,0 +1,69 @@
+# make help lists the targets.
+
+GO       ?= go
+TOOL     := $(GO) tool -modfile=tools/go.mod
+SECONDS  ?= 20
+CASES    ?= 10000
+KILLS    ?= 100
+PACKAGES ?= ./...
+
+# Folders with tests of one sort, found by what stands in them.
+fuzzed   = $(shell grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r -n 1 dirname | sort -u)
+drawn    = $(shell grep -rl --include='*_test.go' 'pgregory.net/rapid' . | xargs -r -n 1 dirname | sort -u)
+golden   = $(shell grep -rl --include='*_test.go' '^var update = flag' . | xargs -r -n 1 dirname | sort -u)
+measured = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r -n 1 dirname | sort -u)
+
+.DEFAULT_GOAL := help
+.PHONY: help build test lint fuzz fuzz-long bench lab oracle property kills golden demo ci
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## bin/postern, without cgo
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/postern ./cmd/postern
+
+test: ## all tests that need neither root nor a download (PACKAGES=./...)
+	$(GO) test $(PACKAGES)
+
+lint: ## go vet, staticcheck, gofumpt
+	$(GO) vet $(PACKAGES)
+	$(TOOL) staticcheck $(PACKAGES)
+	@out=$$($(TOOL) gofumpt -l .); if [ -n "$$out" ]; then echo "gofumpt would change:"; echo "$$out"; exit 1; fi
+
+fuzz: ## every fuzz target in turn, SECONDS=20 each
+	@for dir in $(fuzzed); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$dir | grep '^Fuzz'); do \
+	    echo "== $$dir $$target"; \
+	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(SECONDS)s -fuzzminimizetime 10x $$dir || exit 1; \
+	  done; \
+	done
+
+fuzz-long: ## every fuzz target in turn, 600 s each
+	$(MAKE) fuzz SECONDS=600
+
+bench: ## every benchmark, six times, for benchstat
+	$(GO) test -run '^$$' -bench . -benchmem -count 6 $(measured)
+
+lab: ## network namespaces and stock clients; needs root
+	POSTERN_NO_SKIP=1 $(GO) test -count=1 -timeout 15m ./test/labs/...
+
+oracle: ## the IAM evaluator against an independent simulator; needs node
+	cd test/conformance/iam && npm ci --no-audit --no-fund
+	POSTERN_ORACLE=1 $(GO) test -count=1 -timeout 20m ./test/conformance/iam
+
+property: ## property tests with CASES=10000 drawn cases each
+	@for dir in $(drawn); do \
+	  POSTERN_CASES=$(CASES) $(GO) test -count=1 -timeout 2h -run 'Test' $$dir -rapid.checks=$(CASES) || exit 1; \
+	done
+
+kills: ## the store against KILLS=100 kills
+	POSTERN_KILLS=$(KILLS) $(GO) test -count=1 -timeout 30m -run 'Kill' -v ./store/etcd
+
+golden: ## write what is into the golden files; read the diff
+	$(GO) test $(golden) -update
+
+demo: ## run every walk-through and end
+	$(GO) run ./cmd/postern demo --once
+
+ci: ## what CI runs, on Debian 12 as root
+	.ci/run
