@@ -240,3 +240,13 @@ func (im *importer) deref(v value, path string) value {
 	im.errorf(path, "$ref goes in a circle")
 	return value{}
 }
+
+// JSON returns the document in doc, which has any of the forms that Import
+// takes, as JSON.
+func JSON(doc []byte) ([]byte, error) {
+	v, err := read(doc)
+	if err != nil {
+		return nil, err
+	}
+	return v.appendJSON(nil), nil
+}
