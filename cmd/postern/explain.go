@@ -7,12 +7,12 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"postern.dev/postern/explain"
 	"postern.dev/postern/explain/answer"
-	"postern.dev/postern/model"
 )
 
 func newExplainCommand(a *app) *cobra.Command {
@@ -70,7 +70,7 @@ func (a *app) explain(ctx context.Context, q answer.Question, files []string) (a
 		if err != nil {
 			return answer.Answer{}, err
 		}
-		w, err := offline(model.NewSet(), model.Change{Puts: os})
+		w, err := explain.Manifests(os, "", time.Now())
 		if err != nil {
 			return answer.Answer{}, err
 		}
