@@ -43,7 +43,13 @@ type Arrival struct {
 	// Path and Query are as received, the path percent-encoded.
 	Path, Query        string
 	UserAgent, Referer string
-	Now                time.Time
+	// Accept is the field Accept, which chooses between an API's own texts.
+	Accept string
+	Now    time.Time
+	// RequestID and ExtendedID are the ids that the answer carries, for texts
+	// of an API's own; Header reads any field for them. All may be left out.
+	RequestID, ExtendedID string
+	Header                func(name string) (string, bool)
 }
 
 // effective returns the method that counts. An override that could not be sent

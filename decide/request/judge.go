@@ -54,7 +54,7 @@ type judge struct {
 // refuse notes the answer of the first stop and tells whether to go on.
 func (j *judge) refuse(r Response) bool {
 	if j.v.Response.Status == 0 && j.v.Symptom == Answered {
-		j.v.Response = r
+		j.v.Response = j.v.Customised(j.a, r)
 	}
 	return j.every
 }

@@ -125,7 +125,7 @@ func TestEachWayToInvokeAndEachWayItGoesWrong(t *testing.T) {
 				t.Errorf("path %s", v.Path)
 			}
 			every := request.Judge(w.Snapshot, a, true)
-			if every.Code() != v.Code() || every.Response != v.Response || every.Allowed != v.Allowed {
+			if every.Code() != v.Code() || !cmp.Equal(every.Response, v.Response) || every.Allowed != v.Allowed {
 				t.Errorf("judging everything changes the verdict: %s %+v", every.Code(), every.Response)
 			}
 		})
@@ -340,5 +340,34 @@ func TestCanonicalPaths(t *testing.T) {
 		if again := request.Canonical(request.Canonical(in)); again != want {
 			t.Errorf("%q: twice %q", in, again)
 		}
+	}
+}
+
+func TestAnAPIMayAnswerInItsOwnWords(t *testing.T) {
+	w := newWorld(t)
+	w.deployment.Operations = table(t, `{"openapi":"3.0.1","servers":[{"url":"http://x"}],"paths":{"/a/{id}":{"get":{}}},
+		"x-amazon-apigateway-gateway-responses":{
+			"MISSING_AUTHENTICATION_TOKEN":{"statusCode":404,"responseParameters":{"gatewayresponse.header.Access-Control-Allow-Origin":"'*'","gatewayresponse.header.X-Api":"context.apiId"},
+				"responseTemplates":{"application/json":"{\"error\":$context.error.messageString,\"type\":\"$context.error.responseType\",\"at\":\"$context.path\"}","text/plain":"$context.error.message"}},
+			"DEFAULT_4XX":{"responseParameters":{"gatewayresponse.header.X-Id":"method.request.path.id"}}}}`)
+	ask := func(e *snapshot.Endpoint, path, accept string) request.Response {
+		a := w.at(e, "GET", w.priv.Host, path)
+		a.Accept = accept
+		v := request.Judge(w.Snapshot, a, false)
+		return v.Response
+	}
+	r := ask(w.corp, "/prod/b", "")
+	if r.Status != 404 || r.Body != `{"error":"Missing Authentication Token","type":"MISSING_AUTHENTICATION_TOKEN","at":"/prod/b"}` ||
+		!cmp.Equal(r.Fields, []request.Field{{Name: "Access-Control-Allow-Origin", Value: "*"}, {Name: "X-Api", Value: privID}}) {
+		t.Errorf("%+v", r)
+	}
+	if r := ask(w.corp, "/prod/b", "text/plain, */*"); r.Body != "Missing Authentication Token" || r.ContentType != "text/plain" {
+		t.Errorf("%+v", r)
+	}
+	if r := ask(w.lab, "/prod/a/7%0d%0aX", ""); r.Status != 403 || !strings.HasPrefix(r.Body, notAuth) || !cmp.Equal(r.Fields, []request.Field{{Name: "X-Id", Value: "7X"}}) {
+		t.Errorf("%+v", r)
+	}
+	if r := ask(w.corp, "/test/b", ""); r.Status != 403 || r.Body != forbidden {
+		t.Errorf("before the Stage is known: %+v", r)
 	}
 }

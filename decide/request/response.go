@@ -47,6 +47,8 @@ type Response struct {
 	// Message is the text within Body.
 	Message string
 	Body    string
+	// Fields are further ones, as the API wants them.
+	Fields []Field
 }
 
 // The answers without any variable part.

@@ -165,7 +165,7 @@ func (e *Engine) state(x *exchange.Exchange) *state {
 	if st, ok := x.State.(*state); ok {
 		return st
 	}
-	st := &state{}
+	st := &state{lookup: x.Request.Header.Lookup} // the Exchange stays the connection's
 	x.State = st
 	return st
 }

@@ -19,11 +19,14 @@ type state struct {
 	job      integration.Job
 	extended [16]byte
 	trace    []byte
+	// lookup reads a field of the request; it is made once.
+	lookup func(name string) (string, bool)
 }
 
 // handle answers one request.
 func (e *Engine) handle(x *exchange.Exchange) {
 	st := e.state(x)
+	st.extend(x)
 	s := e.snapshot.Load()
 	name := x.Request.Host
 	if x.TLS != nil {
@@ -40,6 +43,7 @@ func (e *Engine) handle(x *exchange.Exchange) {
 	a := &st.arrival
 	e.arrive(a, x)
 	a.Gateway, a.Endpoint = g, endpoint
+	a.RequestID, a.ExtendedID, a.Header = x.ID(), view(st.extended[:]), st.lookup
 	v := &st.verdict
 	v.Judge(s, a, false)
 	if !v.Allowed || v.Redirect {
@@ -49,10 +53,11 @@ func (e *Engine) handle(x *exchange.Exchange) {
 	}
 	j := &st.job
 	j.Begin(s, x)
-	j.Arrival, j.Verdict, j.Extended = a, v, st.extend(x)
+	j.Arrival, j.Verdict = a, v
 	code, refused := e.runner.Run(j)
 	if refused != nil {
-		e.answer(x, st, refused)
+		own := v.Customised(a, *refused)
+		e.answer(x, st, &own)
 	} else {
 		st.stamp(x)
 	}
@@ -72,6 +77,10 @@ func (e *Engine) arrive(a *request.Arrival, x *exchange.Exchange) {
 	for i := range r.Header.Len() {
 		f := r.Header.At(i)
 		switch len(f.Name) {
+		case len("Accept"):
+			if exchange.EqualFold(f.Name, "Accept") {
+				a.Accept = f.Value
+			}
 		case len("Referer"):
 			if exchange.EqualFold(f.Name, "Referer") {
 				a.Referer = f.Value
@@ -110,7 +119,9 @@ func (e *Engine) answer(x *exchange.Exchange, st *state, r *request.Response) {
 	add("x-amzn-ErrorType", r.ErrorType)
 	add("Location", r.Location)
 	x.Reply(r.Status, fields[:n], []byte(r.Body))
-	st.extend(x)
+	for _, f := range r.Fields {
+		x.Response.Header.Set(f.Name, f.Value)
+	}
 	st.identify(x)
 }
 
@@ -139,7 +150,7 @@ func (st *state) identify(x *exchange.Exchange) {
 }
 
 // extend makes the extended request id from the plain one.
-func (st *state) extend(x *exchange.Exchange) string {
+func (st *state) extend(x *exchange.Exchange) {
 	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	id := x.ID()
 	at := uint64(14695981039346656037)
@@ -150,7 +161,6 @@ func (st *state) extend(x *exchange.Exchange) string {
 		st.extended[i] = digits[at>>58]
 	}
 	st.extended[len(st.extended)-1] = '='
-	return view(st.extended[:])
 }
 
 // refused completes the answer to a request that breaks the grammar.

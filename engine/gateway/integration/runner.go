@@ -88,8 +88,6 @@ type Job struct {
 	Arrival  *request.Arrival
 	Verdict  *request.Verdict
 	Exchange *exchange.Exchange
-	// Extended is the extended request id.
-	Extended string
 	// Failed is why a backend could not be called, if it could not.
 	Failed error
 

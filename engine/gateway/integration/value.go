@@ -52,7 +52,7 @@ func (j *Job) value(from operation.Place, name string) (string, bool, error) {
 		v, ok := j.Verdict.Stage.Variables[name]
 		return v, ok, nil
 	case operation.PlaceContext:
-		v := j.context(name)
+		v := j.Verdict.Context(j.Arrival, name)
 		return v, v != "", nil
 	}
 	return "", false, fmt.Errorf("nothing is read from place %d", from)
@@ -82,55 +82,6 @@ func query(raw, name string, every bool) (string, bool) {
 	return all[len(all)-1], true
 }
 
-// context is what $context.name stands for; nothing for names that are unknown.
-func (j *Job) context(name string) string {
-	v, a, e := j.Verdict, j.Arrival, j.Exchange
-	switch name {
-	case "accountId":
-		return "000000000000"
-	case "apiId":
-		return v.API.ID
-	case "stage":
-		return v.Stage.Name
-	case "httpMethod":
-		return v.Method
-	case "path":
-		return v.Base + v.Path
-	case "resourcePath":
-		return v.Operation().Path
-	case "resourceId":
-		return v.Operation().ID
-	case "protocol":
-		return "HTTP/1.1"
-	case "requestId":
-		return e.ID()
-	case "extendedRequestId":
-		return j.Extended
-	case "domainName":
-		return a.Host
-	case "domainPrefix":
-		prefix, _, _ := strings.Cut(a.Host, ".")
-		return prefix
-	case "identity.sourceIp":
-		return a.Origin.Source.Addr().Unmap().String()
-	case "identity.userAgent":
-		return a.UserAgent
-	case "identity.vpceId":
-		if a.Endpoint != nil {
-			return a.Endpoint.ID
-		}
-	case "identity.vpcId":
-		if a.Endpoint != nil && a.Endpoint.Network != nil {
-			return a.Endpoint.Network.ID
-		}
-	case "requestTime":
-		return a.Now.UTC().Format("02/Jan/2006:15:04:05 -0700")
-	case "requestTimeEpoch":
-		return strconv.FormatInt(a.Now.UnixMilli(), 10)
-	}
-	return ""
-}
-
 // render fills a template. body is the backend's; nil is the request's.
 func (j *Job) render(out []byte, t *operation.Template, body []byte) ([]byte, error) {
 	outgoing := body != nil
@@ -140,7 +91,7 @@ func (j *Job) render(out []byte, t *operation.Template, body []byte) ([]byte, er
 		case operation.PieceText:
 			out = append(out, p.Value...)
 		case operation.PieceContext:
-			out = append(out, j.context(p.Value)...)
+			out = append(out, j.Verdict.Context(j.Arrival, p.Value)...)
 		case operation.PieceStageVariable:
 			out = append(out, j.Verdict.Stage.Variables[p.Value]...)
 		case operation.PieceParam:
