@@ -57,6 +57,15 @@ func TestGetWritesTablesAndManifests(t *testing.T) {
 	if out := sh.ok("get", "networks"); !strings.HasPrefix(out, "NAME") || !strings.Contains(out, "corp") || !strings.Contains(out, "team=a") {
 		t.Errorf("table: %s", out)
 	}
+	lines := strings.Split(sh.ok("get", "all"), "\n")
+	for _, head := range []string{"READY", "ID"} {
+		at := strings.Index(lines[0], " "+head+" ") + 1
+		for _, l := range lines[1 : len(lines)-1] {
+			if at == 0 || len(l) <= at || l[at] == ' ' || l[at-1] != ' ' {
+				t.Errorf("%q does not stand under %s of %q", l, head, lines[0])
+			}
+		}
+	}
 	text := sh.ok("get", "all", "-o", "yaml")
 	back, err := manifest.Decode("all.yaml", []byte(text))
 	if err != nil || len(back) != 7 {

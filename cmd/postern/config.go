@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"postern.dev/postern/client"
+	"postern.dev/postern/client/tunnel"
 	"postern.dev/postern/client/wire"
 	"postern.dev/postern/internal/wgkey"
 	"postern.dev/postern/model"
@@ -68,7 +69,7 @@ func (a *app) wireguard(ctx context.Context, arg, keyFile string) error {
 			return fmt.Errorf("the server's answer for %s: %w", arg, err)
 		}
 	}
-	conf, err := tunnelOf(joined, key)
+	conf, err := tunnel.Config(joined, key)
 	if err != nil {
 		return err
 	}

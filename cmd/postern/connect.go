@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"postern.dev/postern/client"
+	"postern.dev/postern/client/tunnel"
 	"postern.dev/postern/client/wire"
 	"postern.dev/postern/engine/network/join"
 	"postern.dev/postern/engine/network/quick"
@@ -164,7 +165,7 @@ func (a *app) joinHost(ctx context.Context, host string) (*quick.Config, string,
 	if err := writePrivate(ca, []byte(s.CA)); err != nil {
 		return nil, "", fmt.Errorf("keep the server's CA: %w", err)
 	}
-	conf, err := tunnelOf(joined, key)
+	conf, err := tunnel.Config(joined, key)
 	return conf, ca, err
 }
 

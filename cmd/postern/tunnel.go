@@ -7,50 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
-	"postern.dev/postern/client/wire"
-	"postern.dev/postern/engine/network/quick"
 	"postern.dev/postern/internal/wgkey"
 )
-
-const tunnelKeepalive = 25 * time.Second
-
-// tunnelOf is the wg-quick configuration that a server's answer describes.
-func tunnelOf(j wire.Joined, key wgkey.Private) (*quick.Config, error) {
-	hub, err := wgkey.ParsePublic(j.Hub.PublicKey)
-	if err != nil {
-		return nil, fmt.Errorf("the server's answer for the hub of Network/%s: %w", j.Network, err)
-	}
-	c := &quick.Config{Interface: quick.Interface{PrivateKey: key, MTU: j.MTU}}
-	peer := quick.Peer{PublicKey: hub, Endpoint: j.Hub.Endpoint, Keepalive: tunnelKeepalive}
-	for _, list := range []struct {
-		texts []string
-		to    *[]netip.Prefix
-	}{{j.Addresses, &c.Interface.Addresses}, {j.AllowedIPs, &peer.AllowedIPs}} {
-		for _, t := range list.texts {
-			p, err := netip.ParsePrefix(t)
-			if err != nil {
-				return nil, fmt.Errorf("the server's answer for %s: %w", j.Name, err)
-			}
-			*list.to = append(*list.to, p)
-		}
-	}
-	for _, t := range j.DNS {
-		a, err := netip.ParseAddr(t)
-		if err != nil {
-			return nil, fmt.Errorf("the server's answer for %s: %w", j.Name, err)
-		}
-		c.Interface.DNS = append(c.Interface.DNS, a)
-	}
-	c.Peers = []quick.Peer{peer}
-	return c, nil
-}
 
 // hostFile is where something of a Host of a server is kept: in the user's
 // configuration folder.
