@@ -123,6 +123,10 @@ type importer struct {
 	errs model.Errors
 	// base is where operations without integration go.
 	base string
+	// passed is the integration that passes requests on to passedTo: most
+	// operations of a document share one.
+	passedTo string
+	passed   operation.Integration
 	// keys and authorizers name the security schemes of these kinds.
 	keys, authorizers map[string]bool
 }

@@ -28,12 +28,16 @@ const (
 // passOn is the integration of an operation that has none: the request goes to
 // a Backend or URL as it is, path included.
 func (im *importer) passOn(to, path string) operation.Integration {
-	in := operation.Integration{Kind: operation.HTTPProxy, AppendPath: true}
-	if !strings.Contains(to, "://") {
-		in.Backend = to
-		return in
+	if to == im.passedTo {
+		return im.passed
 	}
-	im.uri(&in, strings.TrimRight(to, "/"), path)
+	in := operation.Integration{Kind: operation.HTTPProxy, AppendPath: true}
+	if strings.Contains(to, "://") {
+		im.uri(&in, strings.TrimRight(to, "/"), path)
+	} else {
+		in.Backend = to
+	}
+	im.passedTo, im.passed = to, in
 	return in
 }
 
