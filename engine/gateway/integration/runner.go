@@ -24,7 +24,7 @@ import (
 // The codes of the backend layer.
 const (
 	CodeOK      = "backend/ok"
-	CodeNone    = "backend/none"
+	CodeNone    = request.CodeBackendNone
 	CodeRefused = "backend/refused"
 	CodeTimeout = "backend/timeout"
 	CodeTLS     = "backend/tls"

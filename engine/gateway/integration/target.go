@@ -4,20 +4,15 @@
 package integration
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/netip"
-	"strconv"
 	"strings"
 
+	"postern.dev/postern/decide/request"
 	"postern.dev/postern/engine/gateway/upstream"
 	"postern.dev/postern/snapshot"
 	"postern.dev/postern/snapshot/operation"
 )
-
-// errTarget is why an operation leads nowhere.
-var errTarget = errors.New("the operation's URI leads to no backend")
 
 // aim sets the call's target, path and query from the integration. Where the
 // host is written out, as it nearly always is, this costs no allocation.
@@ -26,7 +21,7 @@ func (j *Job) aim(in *operation.Integration) error {
 	if in.Backend != "" {
 		b := j.Snapshot.Backends[in.Backend]
 		if b == nil || len(b.Targets) == 0 {
-			return fmt.Errorf("%w: there is no Backend/%s", errTarget, in.Backend)
+			return fmt.Errorf("%w: there is no Backend/%s", request.ErrNoBackend, in.Backend)
 		}
 		t := pick(b.Targets)
 		j.call.Target = upstream.Target{Scheme: b.Protocol, Host: t.Host, Port: t.Port}
@@ -128,44 +123,6 @@ func pick(ts []snapshot.Target) *snapshot.Target {
 
 // split takes a URL apart into a target and what follows it.
 func split(uri string) (upstream.Target, string, error) {
-	t := upstream.Target{Scheme: "https", Port: 443}
-	rest, ok := strings.CutPrefix(uri, "https://")
-	if !ok {
-		if rest, ok = strings.CutPrefix(uri, "http://"); !ok {
-			return t, "", errTarget
-		}
-		t.Scheme, t.Port = "http", 80
-	}
-	end := strings.IndexAny(rest, "/?#")
-	if end < 0 {
-		end = len(rest)
-	}
-	authority, path := rest[:end], rest[end:]
-	if i := strings.IndexByte(path, '#'); i >= 0 {
-		path = path[:i]
-	}
-	host, port := authority, ""
-	if h, bracketed := strings.CutPrefix(authority, "["); bracketed {
-		if host, port, ok = strings.Cut(h, "]"); !ok || port != "" && port[0] != ':' {
-			return t, "", errTarget
-		}
-		if _, err := netip.ParseAddr(host); err != nil {
-			return t, "", errTarget
-		}
-		port = strings.TrimPrefix(port, ":")
-	} else {
-		host, port, _ = strings.Cut(authority, ":")
-	}
-	if host == "" || strings.ContainsAny(host, "@\\ \t") {
-		return t, "", errTarget
-	}
-	if port != "" {
-		n, err := strconv.ParseUint(port, 10, 16)
-		if err != nil || n == 0 {
-			return t, "", errTarget
-		}
-		t.Port = uint16(n)
-	}
-	t.Host = host
-	return t, path, nil
+	d, rest, err := request.SplitURL(uri)
+	return upstream.Target{Scheme: d.Scheme, Host: d.Host, Port: d.Port}, rest, err
 }
