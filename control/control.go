@@ -61,6 +61,7 @@ type Server struct {
 	mux     *http.ServeMux
 	slots   chan struct{} // one for each request in progress
 	large   chan struct{} // one for each large body being worked on
+	heavy   chan struct{} // one for each question being answered
 	openapi []byte
 }
 
@@ -69,6 +70,8 @@ const (
 	maxRequests = 256
 	// maxLarge bounds the large bodies in memory.
 	maxLarge = 4
+	// maxHeavy bounds the questions being answered.
+	maxHeavy = 2
 )
 
 // New returns the management API on a registry.
@@ -79,7 +82,10 @@ func New(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{opts: o, routes: routes(), mux: http.NewServeMux(), slots: make(chan struct{}, maxRequests), large: make(chan struct{}, maxLarge)}
+	s := &Server{
+		opts: o, routes: routes(), mux: http.NewServeMux(),
+		slots: make(chan struct{}, maxRequests), large: make(chan struct{}, maxLarge), heavy: make(chan struct{}, maxHeavy),
+	}
 	for _, rt := range s.routes {
 		s.mux.Handle(rt.method+" "+rt.path, s.serveRoute(rt))
 	}

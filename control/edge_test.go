@@ -406,3 +406,32 @@ func TestLargeBodiesWaitForEachOther(t *testing.T) {
 		t.Errorf("%d slots are held after it", n)
 	}
 }
+
+func TestFewQuestionsAreAnsweredAtOnce(t *testing.T) {
+	p := newPlane(t)
+	asked, goOn := make(chan struct{}, 10), make(chan struct{})
+	p.opts.Verify = func(context.Context, World) ([]wire.TestResult, error) {
+		asked <- struct{}{}
+		<-goOn
+		return nil, nil
+	}
+	done := make(chan int, maxHeavy+1)
+	for range maxHeavy + 1 {
+		go func() { done <- p.call("POST", "/v1/verify", p.admin, "").Code }()
+	}
+	for range maxHeavy {
+		<-asked
+	}
+	if rec := p.call("GET", "/v1/networks", p.admin, ""); rec.Code != 200 {
+		t.Errorf("a read meanwhile: %d", rec.Code)
+	}
+	if len(asked) != 0 {
+		t.Error("one more than the bound runs")
+	}
+	close(goOn)
+	for range maxHeavy + 1 {
+		if code := <-done; code != 200 {
+			t.Errorf("a question: %d", code)
+		}
+	}
+}

@@ -38,6 +38,9 @@ type route struct {
 	body, answer any
 	// writes marks what takes If-Match and answers an ETag.
 	writes bool
+	// heavy routes compute for long; few run at once, so that questions do not
+	// take the processors from the traffic.
+	heavy  bool
 	handle func(*call) (any, error)
 }
 
@@ -130,6 +133,14 @@ func (s *Server) run(rt route, c *call) (out any, err error) {
 		}
 		if err := c.may(need, subject); err != nil {
 			return nil, err
+		}
+	}
+	if rt.heavy {
+		select {
+		case s.heavy <- struct{}{}:
+			defer func() { <-s.heavy }()
+		case <-c.r.Context().Done():
+			return nil, &model.Error{Kind: model.Limited, Msg: "too many questions are being answered; try again in a moment", Err: c.r.Context().Err()}
 		}
 	}
 	return rt.handle(c)

@@ -29,21 +29,21 @@ func routes() []route {
 			query:   []parameter{dryRun}, body: wire.Deletion{}, answer: wire.Applied{}, handle: deleteManifests,
 		},
 		{
-			method: "POST", path: "/v1/plan", id: "plan", operation: token.Ask,
+			method: "POST", path: "/v1/plan", id: "plan", operation: token.Ask, heavy: true,
 			summary: "What an apply would change, and whose reachability.",
 			body:    wire.Manifests{}, answer: wire.Plan{}, handle: planManifests,
 		},
 		{
-			method: "POST", path: "/v1/explain", id: "explain", operation: token.Ask,
+			method: "POST", path: "/v1/explain", id: "explain", operation: token.Ask, heavy: true,
 			summary: "What becomes of a request, hop by hop.",
 			body:    answer.Question{}, answer: answer.Answer{}, handle: explain,
 		},
 		{
-			method: "POST", path: "/v1/verify", id: "verify", operation: token.Ask,
+			method: "POST", path: "/v1/verify", id: "verify", operation: token.Ask, heavy: true,
 			summary: "Runs every ReachabilityTest.", answer: wire.Verification{}, handle: verify,
 		},
 		{
-			method: "GET", path: "/v1/requests/{id}", id: "getRequest", operation: token.Ask,
+			method: "GET", path: "/v1/requests/{id}", id: "getRequest", operation: token.Ask, heavy: true,
 			summary: "Why a request that has happened ended as it did.", answer: wire.Request{}, handle: getRequest,
 		},
 
