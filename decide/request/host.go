@@ -83,11 +83,12 @@ func (j *judge) notPrivate(api *snapshot.API) bool {
 	return j.refuse(Forbidden)
 }
 
-// disabled looks whether what the Stage serves is closed under the API's own
-// names: like everything else about an API, that takes a Deployment.
+// disabled finds the Stage and looks whether what it serves is closed under the
+// API's own names: like everything else about an API, that takes a Deployment.
 func (j *judge) disabled(api *snapshot.API) bool {
 	name, _ := first(j.path)
-	stage := api.Stages[name]
+	j.v.Stage = api.Stages[name]
+	stage := j.v.Stage
 	return stage != nil && stage.Deployment != nil && stage.Deployment.DisableExecuteAPIEndpoint
 }
 

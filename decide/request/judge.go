@@ -158,8 +158,7 @@ func (j *judge) findStage() bool {
 	} else {
 		var rest string
 		j.stage, rest = first(j.path)
-		v.Stage = api.Stages[j.stage]
-		if v.Stage == nil {
+		if v.Stage == nil { // disabled has looked for it
 			note := ""
 			if j.stage == "" {
 				note = NoteNoStageInPath

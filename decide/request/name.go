@@ -13,8 +13,11 @@ import (
 // Find returns what a host name, with or without port, means at a Gateway: the
 // name itself or the Domain's wildcard over it; nil if nothing.
 func Find(g *snapshot.Gateway, name string) *snapshot.Host {
+	if h := g.Hosts[name]; h != nil && name[0] != '*' {
+		return h // as it nearly always is, the name is in plain form
+	}
 	name = plain(name)
-	if h := g.Hosts[name]; h != nil {
+	if h := g.Hosts[name]; h != nil && name[0] != '*' {
 		return h
 	}
 	dot := strings.IndexByte(name, '.')
@@ -85,8 +88,8 @@ func covered(s *snapshot.Snapshot, g *snapshot.Gateway, e *snapshot.Endpoint, sn
 	if h != nil && h.Kind == snapshot.HostDomain {
 		return domainNote(h.Domain, e) == ""
 	}
-	if h != nil && h.Kind == snapshot.HostOwn {
-		return true
+	if h != nil {
+		return true // the others are the Gateway's own or execute-api names
 	}
 	_, _, ok := executeAPI(plain(sni), g.Region, s.Base)
 	return ok
