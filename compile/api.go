@@ -21,6 +21,7 @@ var ErrNoPolicy = errors.New("Private REST API doesn't have a resource policy at
 func (b *build) apis() {
 	for _, a := range model.All[*model.API](b.set) {
 		b.api(a)
+		b.advise(a)
 	}
 	newest := map[string]*model.Deployment{}
 	for _, d := range model.All[*model.Deployment](b.set) {

@@ -112,6 +112,7 @@ func (c *Compiler) Compile(set *model.Set, opts Options) *Result {
 			Hosts:     map[string]*snapshot.Interface{},
 			Links:     map[string]*snapshot.Link{},
 			APIs:      map[string]*snapshot.API{},
+			Backends:  map[string]*snapshot.Backend{},
 			Public:    &snapshot.View{Zones: map[string]*snapshot.Zone{}},
 			Internet: snapshot.Internet{
 				Prefixes: opts.Segment,
@@ -124,6 +125,7 @@ func (c *Compiler) Compile(set *model.Set, opts Options) *Result {
 	}
 	b.expand(set)
 	b.networks()
+	b.backends()
 	b.gateways()
 	b.interfaces()
 	b.groups()

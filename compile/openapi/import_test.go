@@ -262,3 +262,16 @@ func BenchmarkImportPetstore(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkImport10000 is a gateway's whole load from nothing, on one
+// processor.
+func BenchmarkImport10000(b *testing.B) {
+	doc := []byte(large(20))
+	for b.Loop() {
+		for range 10_000 {
+			if _, err := Import(doc, Options{}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}

@@ -1,0 +1,63 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package compile
+
+import (
+	"time"
+
+	"postern.dev/postern/model"
+	"postern.dev/postern/snapshot"
+)
+
+// backends compiles Backends. Networks come before them.
+func (b *build) backends() {
+	for _, o := range model.All[*model.Backend](b.set) {
+		b.backend(o)
+	}
+}
+
+func (b *build) backend(o *model.Backend) {
+	s := &o.Spec
+	x := &snapshot.Backend{Name: o.Metadata.Name, Protocol: s.Protocol}
+	switch s.Protocol {
+	case "":
+		x.Protocol = "http"
+	case "http", "https":
+	default:
+		b.failf(o, "Unsupported", "spec.protocol: %q is not spoken by this version; write http or https", s.Protocol)
+		return
+	}
+	for _, part := range []struct {
+		field   string
+		written bool
+	}{
+		{"spec.health", len(s.Health) > 0}, {"spec.retries", len(s.Retries) > 0},
+		{"spec.circuitBreaker", len(s.CircuitBreaker) > 0}, {"spec.loadBalancing", s.LoadBalancing != ""},
+	} {
+		if part.written {
+			b.note(model.RefOf(o), model.Condition{
+				Type: ConditionAdvice, Status: true, Reason: "NoEffect",
+				Message: part.field + " has no effect in this version; calls go to the targets by weight",
+			})
+		}
+	}
+	if s.Network != "" {
+		if x.Network = b.out.Networks[s.Network]; x.Network == nil {
+			b.absent(o, "spec.network", model.KindNetwork, s.Network)
+			return
+		}
+	}
+	if s.Timeout != "" {
+		d, err := time.ParseDuration(s.Timeout)
+		if err != nil {
+			b.failf(o, "BadTimeout", "spec.timeout: %q is no length of time; write one like 10s", s.Timeout)
+			return
+		}
+		x.Timeout = d
+	}
+	for _, t := range s.Targets {
+		x.Targets = append(x.Targets, snapshot.Target{Host: t.Host, Port: uint16(t.Port), Weight: max(t.Weight, 1)})
+	}
+	b.out.Backends[x.Name] = x
+}
