@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -131,7 +132,11 @@ func (i *Instance) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	i.issuer = pki.NewIssuer(authority, pki.Options{Serves: i.serves, Given: i.given, Now: i.opts.Now})
+	reached, err := i.managementAddresses()
+	if err != nil {
+		return err
+	}
+	i.issuer = pki.NewIssuer(authority, pki.Options{Serves: i.serves, Given: i.given, Addresses: reached, Now: i.opts.Now})
 	if err := i.startEngines(); err != nil {
 		return err
 	}
@@ -240,7 +245,7 @@ func (i *Instance) keepSettings(ctx context.Context, a *pki.Authority) error {
 	if err != nil {
 		return err
 	}
-	i.settings = settings.Settings{Address: "https://" + i.listener.Addr().String(), CA: string(a.RootPEM()), Token: token}
+	i.settings = settings.Settings{Address: "https://" + dialable(i.listener.Addr()), CA: string(a.RootPEM()), Token: token}
 	return settings.Save(path, i.settings)
 }
 
@@ -306,4 +311,26 @@ func ownAddresses() ([]netip.Addr, error) {
 		}
 	}
 	return out, nil
+}
+
+// managementAddresses are the addresses at which the management API is
+// reached: the one it listens on, or all of this machine's.
+func (i *Instance) managementAddresses() ([]netip.Addr, error) {
+	a, err := net.ResolveTCPAddr("tcp", i.opts.Management)
+	if err != nil {
+		return nil, fmt.Errorf("management API on %s: %w; write --management ADDRESS:PORT", i.opts.Management, err)
+	}
+	if ip := a.AddrPort().Addr().Unmap(); ip.IsValid() && !ip.IsUnspecified() {
+		return []netip.Addr{ip}, nil
+	}
+	return i.own, nil
+}
+
+// dialable is the address of a listener as a client on this machine dials it.
+func dialable(a net.Addr) string {
+	t, ok := a.(*net.TCPAddr)
+	if !ok || !t.IP.IsUnspecified() {
+		return a.String()
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(t.Port))
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -23,6 +24,9 @@ type Options struct {
 	// Given returns a certificate and key in PEM that were given for the name;
 	// ok is false if there are none. It may be nil.
 	Given func(name string) (certificate string, key model.Secret, ok bool)
+	// Addresses are those, beyond loopback, at which callers that name no host
+	// reach the listener.
+	Addresses []netip.Addr
 	// Now is the clock.
 	Now func() time.Time
 	// Keep bounds the certificates held; 4096 if 0.
@@ -83,10 +87,17 @@ func (i *Issuer) Certificate(name string) (*tls.Certificate, error) {
 	})
 }
 
-// Loopback returns the certificate for 127.0.0.1, ::1 and localhost.
+// Loopback returns the certificate for callers that name no host: for
+// 127.0.0.1, ::1, localhost and the Addresses of the options.
 func (i *Issuer) Loopback() (*tls.Certificate, error) {
 	return i.get(loopback, "", func() (*tls.Certificate, error) {
-		return i.authority.Issue(i.opts.Now(), []string{"localhost"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback})
+		ips := []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
+		for _, a := range i.opts.Addresses {
+			if !a.IsLoopback() {
+				ips = append(ips, a.AsSlice())
+			}
+		}
+		return i.authority.Issue(i.opts.Now(), []string{"localhost"}, ips)
 	})
 }
 

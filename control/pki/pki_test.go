@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -136,6 +137,25 @@ func TestLoopbackCertificateIsForAddressAndName(t *testing.T) {
 	for _, name := range []string{"127.0.0.1", "localhost", "::1"} {
 		if _, err := c.Leaf.Verify(x509.VerifyOptions{DNSName: name, Roots: a.Pool(), CurrentTime: now}); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestLoopbackCertificateIsForTheListenersAddressesToo(t *testing.T) {
+	now := start
+	a, _ := newTestIssuer(t, &now, 0)
+	i := NewIssuer(a, Options{
+		Serves: func(string) bool { return false }, Now: func() time.Time { return now },
+		Addresses: []netip.Addr{netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("2001:db8::1")},
+	})
+	c, err := i.Loopback()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"203.0.113.1": true, "2001:db8::1": true, "127.0.0.1": true, "203.0.113.2": false} {
+		_, err := c.Leaf.Verify(x509.VerifyOptions{DNSName: name, Roots: a.Pool(), CurrentTime: now})
+		if (err == nil) != want {
+			t.Errorf("%s: %v, want valid: %t", name, err, want)
 		}
 	}
 }
