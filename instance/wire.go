@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"strings"
 
+	"postern.dev/postern/client/settings"
 	"postern.dev/postern/client/wire"
 	"postern.dev/postern/compile"
 	"postern.dev/postern/control"
@@ -190,3 +192,6 @@ func question(r gateway.Record) answer.Question {
 	add("referer", r.Referer, r.Referer != "")
 	return q
 }
+
+// ConfigPath is where the client settings of this Instance stand.
+func (i *Instance) ConfigPath() string { return filepath.Join(i.opts.Data, settings.FileName) }

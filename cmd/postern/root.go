@@ -29,11 +29,13 @@ type app struct {
 	config string // --config
 }
 
-// commands makes every command; each stands in a file of its own.
-var commands = []func(*app) *cobra.Command{
-	newApplyCommand, newDeleteCommand, newGetCommand, newDescribeCommand, newPlanCommand, newDeployCommand,
-	newEndpointCommand, newExplainCommand, newWhyCommand, newVerifyCommand, newConnectCommand, newConfigCommand,
-	newTokenCommand, newVersionCommand, newServerCommand,
+// commands make every command; each stands in a file of its own.
+func commands() []func(*app) *cobra.Command {
+	return []func(*app) *cobra.Command{
+		newApplyCommand, newDeleteCommand, newGetCommand, newDescribeCommand, newPlanCommand, newDeployCommand,
+		newEndpointCommand, newExplainCommand, newWhyCommand, newVerifyCommand, newConnectCommand, newConfigCommand,
+		newTokenCommand, newVersionCommand, newServerCommand, newDemoCommand,
+	}
 }
 
 // The exit codes of the public contract.
@@ -60,7 +62,7 @@ func run(ctx context.Context, args []string, s streams) int {
 		SilenceErrors: true,
 	}
 	root.PersistentFlags().StringVar(&a.config, "config", "", "client settings; default $"+settings.Variable+", ./postern-data/client.yaml, the user's configuration folder")
-	for _, c := range commands {
+	for _, c := range commands() {
 		root.AddCommand(c(a))
 	}
 	root.SetArgs(args)

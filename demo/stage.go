@@ -1,0 +1,304 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package demo
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"postern.dev/postern/client"
+	"postern.dev/postern/explain/answer"
+	"postern.dev/postern/instance"
+	"postern.dev/postern/model"
+)
+
+const (
+	// patience is how long a caller waits for a connection that should come;
+	// silence how long it waits where the explanation says none will.
+	patience = 10 * time.Second
+	silence  = 1500 * time.Millisecond
+	// joining is how long a tunnel may take to come up.
+	joining = 2 * time.Second
+)
+
+// Stage is where a walk-through plays: one Postern, its callers, and what
+// came of the last call.
+type Stage struct {
+	inst    *instance.Instance
+	api     *client.Client
+	callers *Callers
+
+	Last Outcome
+}
+
+// Outcome is one real request beside its explanation.
+type Outcome struct {
+	Question answer.Question
+	Seen     answer.Symptom
+	Response *Response
+	Answer   answer.Answer
+}
+
+// hubPorts is how many Networks a Stage has ports for.
+const hubPorts = 16
+
+// NewStage starts a Postern on a data folder, with everything on loopback.
+func NewStage(ctx context.Context, data string, o instance.Options) (*Stage, error) {
+	low, err := freePorts(hubPorts)
+	if err != nil {
+		return nil, err
+	}
+	o.Data = data
+	o.Management = "127.0.0.1:0"
+	o.WireGuard = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	o.Low, o.High = low, low+hubPorts-1
+	i, err := instance.Start(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	set := i.Settings()
+	api, err := client.New(client.Options{Address: set.Address, CA: set.CA, Token: set.Token})
+	if err != nil {
+		return nil, errors.Join(err, i.Close())
+	}
+	callers, err := NewCallers(i, api)
+	if err != nil {
+		api.Close()
+		return nil, errors.Join(err, i.Close())
+	}
+	return &Stage{inst: i, api: api, callers: callers}, nil
+}
+
+// freePorts finds n UDP ports of loopback in a row that nobody has.
+func freePorts(n int) (low int, err error) {
+	for range 64 {
+		low = 20000 + rand.IntN(40000-n) //nolint:gosec // picks a port, guards nothing
+		if err = holdPorts(low, n); err == nil {
+			return low, nil
+		}
+	}
+	return 0, fmt.Errorf("no %d free UDP ports in a row: %w", n, err)
+}
+
+func holdPorts(low, n int) (err error) {
+	for p := low; p < low+n && err == nil; p++ {
+		var c *net.UDPConn
+		c, err = net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: p})
+		if err == nil {
+			defer func() { err = errors.Join(err, c.Close()) }()
+		}
+	}
+	return err
+}
+
+// Instance is the running Postern.
+func (s *Stage) Instance() *instance.Instance { return s.inst }
+
+// Close ends the callers and the Postern.
+func (s *Stage) Close() error {
+	err := s.callers.Close()
+	s.api.Close()
+	return errors.Join(err, s.inst.Close())
+}
+
+// ParseCall reads the arguments of a call: SOURCE [-X METHOD] [-H 'k: v'] [-k]
+// URL.
+func ParseCall(args []string) (answer.Question, error) {
+	if len(args) < 2 {
+		return answer.Question{}, errors.New("usage: call SOURCE [-X METHOD] [-H 'k: v'] [-k] URL")
+	}
+	q := answer.Question{From: args[0]}
+	f := flag.NewFlagSet("call", flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.StringVar(&q.Method, "X", "", "")
+	f.BoolVar(&q.Insecure, "k", false, "")
+	f.Func("H", "", func(h string) error {
+		name, value, ok := strings.Cut(h, ":")
+		if !ok {
+			return fmt.Errorf("header %q is not of the form 'name: value'", h)
+		}
+		q.Headers = append(q.Headers, answer.Header{Name: strings.TrimSpace(name), Value: strings.TrimSpace(value)})
+		return nil
+	})
+	if err := f.Parse(args[1:]); err != nil {
+		return q, err
+	}
+	if f.NArg() != 1 {
+		return q, fmt.Errorf("call takes one URL, not %d", f.NArg())
+	}
+	q.URL = f.Arg(0)
+	return q, nil
+}
+
+// Call sends a request for real and asks for its explanation.
+func (s *Stage) Call(ctx context.Context, q answer.Question) error {
+	s.callers.ready(ctx, q.From)
+	a, err := s.api.Explain(ctx, q)
+	if err != nil {
+		return err
+	}
+	real, err := s.expand(q)
+	if err != nil {
+		return err
+	}
+	limit := patience
+	if a.Symptom.Kind == answer.Timeout {
+		limit = silence
+	}
+	seen, resp, err := s.callers.Call(ctx, real, limit)
+	if err != nil {
+		return err
+	}
+	s.Last = Outcome{Question: real, Seen: seen, Response: resp, Answer: a}
+	return nil
+}
+
+// expand replaces references to resources, as the server does for explain.
+func (s *Stage) expand(q answer.Question) (answer.Question, error) {
+	set := s.inst.Resources()
+	var err error
+	if q.URL, err = model.ExpandString(q.URL, set); err != nil {
+		return q, err
+	}
+	headers := make([]answer.Header, len(q.Headers))
+	for i, h := range q.Headers {
+		if h.Value, err = model.ExpandString(h.Value, set); err != nil {
+			return q, err
+		}
+		headers[i] = h
+	}
+	q.Headers = headers
+	return q, nil
+}
+
+// ready gives a source's tunnel time to come up. That it does not is for the
+// call to find out.
+func (c *Callers) ready(ctx context.Context, source string) {
+	if strings.HasPrefix(source, "internet") {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, joining)
+	defer cancel()
+	if t, err := c.tunnel(ctx, source); err == nil {
+		_ = t.Ready(ctx)
+	}
+}
+
+// Agrees says in what the explanation differs from what was seen; nothing if
+// it does not.
+func (o *Outcome) Agrees() error {
+	want := o.Answer.Symptom
+	switch {
+	case o.Answer.Verdict == answer.Unknown:
+		return nil
+	case o.Seen.Kind != want.Kind:
+		return fmt.Errorf("the caller saw %s, the explanation says %s (%s)", o.Seen.Kind, want.Kind, o.Answer.Code)
+	case want.Kind == answer.Response && want.Status != 0 && o.Seen.Status != want.Status:
+		return fmt.Errorf("the caller saw status %d, the explanation says %d (%s)", o.Seen.Status, want.Status, o.Answer.Code)
+	case want.Kind == answer.Response && want.Body != "" && o.Seen.Body != want.Body:
+		return fmt.Errorf("the caller saw the body %q, the explanation says %q", o.Seen.Body, want.Body)
+	case want.Kind == answer.Response && want.Status == 0 && o.Seen.Status >= 400:
+		return fmt.Errorf("the caller saw status %d, the explanation says that it is allowed", o.Seen.Status)
+	case want.Kind == answer.Answered && strings.Join(o.Seen.Addresses, " ") != strings.Join(want.Addresses, " "):
+		return fmt.Errorf("the caller got %v, the explanation says %v", o.Seen.Addresses, want.Addresses)
+	}
+	return nil
+}
+
+// Sees checks what the caller of the last call saw: a kind of symptom and, for
+// a response, its status and a part of its body; for an answer, an address.
+func (o *Outcome) Sees(args []string) error {
+	if len(args) == 0 {
+		return errors.New("usage: sees KIND [STATUS] [TEXT]")
+	}
+	if string(o.Seen.Kind) != args[0] {
+		return fmt.Errorf("the caller saw %s, not %s", Describe(o.Seen), args[0])
+	}
+	for _, a := range args[1:] {
+		text := fmt.Sprint(o.Seen.Status, " ", o.Seen.Body, " ", strings.Join(o.Seen.Addresses, " "))
+		if !strings.Contains(text, a) {
+			return fmt.Errorf("the caller saw %s, without %q", Describe(o.Seen), a)
+		}
+	}
+	return nil
+}
+
+// Because checks why, according to the last explanation: a code and, if given,
+// the component that decided, the rule's resource and its path.
+func (o *Outcome) Because(args []string) error {
+	a := &o.Answer
+	h := a.Hops[a.DecidedBy]
+	got := []string{a.Code, h.Component}
+	if h.Rule != nil {
+		got = append(got, h.Rule.Resource, h.Rule.Path)
+	}
+	for i, want := range args {
+		if i >= len(got) || got[i] != want {
+			return fmt.Errorf("the explanation names %v, not %v", got, args)
+		}
+	}
+	return nil
+}
+
+// Finds checks that the last explanation has a finding: code and component.
+func (o *Outcome) Finds(args []string) error {
+	for _, f := range o.Answer.Findings {
+		if f.Code == args[0] && (len(args) < 2 || f.Component == args[1]) {
+			return nil
+		}
+	}
+	return fmt.Errorf("the explanation has the findings %v, not %v", o.Answer.Findings, args)
+}
+
+// Fix checks that a fix is offered whose summary holds the text.
+func (o *Outcome) Fix(text string) error {
+	var have []string
+	for _, f := range o.Answer.Fixes {
+		if strings.Contains(f.Summary, text) {
+			return nil
+		}
+		have = append(have, f.Summary)
+	}
+	return fmt.Errorf("the explanation offers %q, nothing with %q", have, text)
+}
+
+// Leave closes the tunnel of host/NAME or link/NAME; the next call opens it
+// again, with a key of its own.
+func (s *Stage) Leave(member string) error { return s.callers.Leave(member) }
+
+// ConfigPath is the client.yaml of the running Postern.
+func (s *Stage) ConfigPath() string { return s.inst.ConfigPath() }
+
+// Describe is a symptom in words.
+func Describe(s answer.Symptom) string {
+	switch s.Kind {
+	case answer.Response:
+		body := s.Body
+		if len(body) > 160 {
+			body = body[:160] + "..."
+		}
+		return fmt.Sprintf("response %d %s", s.Status, strings.Join(strings.Fields(body), " "))
+	case answer.Answered:
+		return "answer " + strings.Join(s.Addresses, ", ")
+	}
+	return string(s.Kind)
+}
+
+// tempData makes a data folder that is removed with the returned function.
+func tempData() (string, func() error, error) {
+	dir, err := os.MkdirTemp("", "postern-demo-")
+	if err != nil {
+		return "", nil, err
+	}
+	return dir, func() error { return os.RemoveAll(dir) }, nil
+}
