@@ -76,7 +76,7 @@ func (c *call) edit(h *registry.Head, os []model.Object, warnings *[]string) *re
 		Restore: c.may(token.Administer, "") == nil,
 		Server: func(next *model.Set) (model.Change, error) {
 			next = next.Clone()
-			*warnings = autoDeploy(next)
+			*warnings = autoDeploy(h.Set, next)
 			return settle(h.Set, next), nil
 		},
 	}

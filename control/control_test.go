@@ -38,7 +38,7 @@ const base = "postern.internal"
 // test's hands.
 type plane struct {
 	*Server
-	t         *testing.T
+	t         testing.TB
 	authority *pki.Authority
 	admin     model.Secret
 	log       *lockedBuffer
@@ -71,7 +71,7 @@ func newPlane(t *testing.T) *plane {
 	return newPlaneOn(t, s)
 }
 
-func newPlaneOn(t *testing.T, s store.Store) *plane {
+func newPlaneOn(t testing.TB, s store.Store) *plane {
 	t.Helper()
 	p := &plane{t: t, log: &lockedBuffer{}}
 	log := slog.New(slog.NewTextHandler(p.log, &slog.HandlerOptions{Level: slog.LevelDebug}))

@@ -42,7 +42,7 @@ func deployAPI(c *call) (any, error) {
 			}
 		}
 		next := h.Set.Clone()
-		d, err := deploy(next, a)
+		d, err := deploy(next, a, lineageOf(next).newest[ref.Name])
 		if err != nil {
 			return nil, err
 		}
@@ -67,7 +67,7 @@ func ownStage(s *model.Set, a *model.API) (string, error) {
 	if a.Spec.Stage != "" {
 		return a.Spec.Stage, nil
 	}
-	stages := stagesOf(s, a.Metadata.Name)
+	stages := lineageOf(s).stages[a.Metadata.Name]
 	switch len(stages) {
 	case 0:
 		return "", nil
@@ -80,24 +80,14 @@ func ownStage(s *model.Set, a *model.API) (string, error) {
 	}
 }
 
-func stagesOf(s *model.Set, api string) []*model.Stage {
-	var out []*model.Stage
-	for _, st := range model.All[*model.Stage](s) {
-		if model.APIName(st.Metadata.Name) == api {
-			out = append(out, st)
-		}
-	}
-	return out
-}
-
-// deploy adds a Deployment of a to next. Its number is the next one ever, that
-// of a deleted Deployment is not used again.
-func deploy(next *model.Set, a *model.API) (*model.Deployment, error) {
+// deploy adds a Deployment of a to next, whose newest one is last, if any. Its
+// number is the next one ever, that of a deleted Deployment is not used again.
+func deploy(next *model.Set, a *model.API, last *model.Deployment) (*model.Deployment, error) {
 	if a.Spec.Type == model.Private && !written(a.Spec.Policy) {
 		return nil, &model.Error{Kind: model.Invalid, Ref: model.RefOf(a), Field: "spec.policy", Msg: noPolicy}
 	}
 	n := a.Status.Deployment
-	if last := newest(next, a.Metadata.Name); last != nil {
+	if last != nil {
 		n = max(n, last.Spec.Number)
 	}
 	n++
@@ -126,37 +116,50 @@ func point(next *model.Set, stage string, number int) (created bool) {
 	return !ok
 }
 
-func newest(s *model.Set, api string) *model.Deployment {
-	var out *model.Deployment
-	for _, d := range model.All[*model.Deployment](s) {
-		if d.Spec.API == api && (out == nil || d.Spec.Number > out.Spec.Number) {
-			out = d
-		}
-	}
-	return out
-}
-
 func written(policy json.RawMessage) bool {
 	t := bytes.TrimSpace(policy)
 	return len(t) > 0 && string(t) != "null" && string(t) != `""`
 }
 
+// lineage is what belongs to each API, by its name.
+type lineage struct {
+	stages map[string][]*model.Stage
+	newest map[string]*model.Deployment
+}
+
+func lineageOf(s *model.Set) lineage {
+	l := lineage{map[string][]*model.Stage{}, map[string]*model.Deployment{}}
+	for _, st := range model.All[*model.Stage](s) {
+		api := model.APIName(st.Metadata.Name)
+		l.stages[api] = append(l.stages[api], st)
+	}
+	for _, d := range model.All[*model.Deployment](s) {
+		if n := l.newest[d.Spec.API]; n == nil || d.Spec.Number > n.Spec.Number {
+			l.newest[d.Spec.API] = d
+		}
+	}
+	return l
+}
+
 // autoDeploy makes a Deployment of each API that differs from its newest one
-// and has a Stage that asks for that. What cannot be deployed is a warning, not
-// a refusal: the Stage goes on to serve what it does.
-func autoDeploy(next *model.Set) (warnings []string) {
+// and has a Stage that asks for that, if either was changed. What cannot be
+// deployed is a warning, not a refusal: the Stage goes on to serve what it does.
+func autoDeploy(stored, next *model.Set) (warnings []string) {
+	all := lineageOf(next)
 	for _, a := range model.All[*model.API](next) {
+		changed := stored.Object(model.RefOf(a)) != a
 		var follow []*model.Stage
-		for _, s := range stagesOf(next, a.Metadata.Name) {
+		for _, s := range all.stages[a.Metadata.Name] {
 			if s.Spec.AutoDeploy {
 				follow = append(follow, s)
+				changed = changed || stored.Object(model.RefOf(s)) != s
 			}
 		}
-		last := newest(next, a.Metadata.Name)
-		if len(follow) == 0 || last != nil && sameSpec(&last.Spec.Spec, &a.Spec) {
+		last := all.newest[a.Metadata.Name]
+		if !changed || len(follow) == 0 || last != nil && sameSpec(&last.Spec.Spec, &a.Spec) {
 			continue
 		}
-		d, err := deploy(next, a)
+		d, err := deploy(next, a, last)
 		if err != nil {
 			warnings = append(warnings, "not deployed: "+err.Error())
 			continue
@@ -184,11 +187,12 @@ func sameSpec(a, b *model.APISpec) bool {
 // the server has changed there.
 func settle(stored, next *model.Set) model.Change {
 	var own model.Change
+	all := lineageOf(next)
 	for _, s := range model.All[*model.Stage](next) {
 		n, _ := s.Spec.Deployment.Number()
 		if s.Spec.AutoDeploy || s.Spec.Deployment == model.Latest {
 			n = 0
-			if d := newest(next, model.APIName(s.Metadata.Name)); d != nil {
+			if d := all.newest[model.APIName(s.Metadata.Name)]; d != nil {
 				n = d.Spec.Number
 			}
 		}
