@@ -71,9 +71,12 @@ func invalidUTF8(data []byte) int {
 }
 
 type jsonParser struct {
-	data     []byte
-	dec      *json.Decoder
-	lines    []int // offsets at which lines begin
+	data  []byte
+	dec   *json.Decoder
+	lines []int // offsets at which lines begin
+	// last is the place asked for last: the next one mostly lies a little
+	// behind it, and a document may be one long line.
+	last     struct{ offset, line, column int }
 	problems []*Problem
 }
 
@@ -89,7 +92,13 @@ func (p *jsonParser) position(offset int) (line, column int) {
 	}
 	offset = min(max(offset, 0), len(p.data))
 	line = sort.Search(len(p.lines), func(i int) bool { return p.lines[i] > offset })
-	return line, utf8.RuneCount(p.data[p.lines[line-1]:offset]) + 1
+	from, column := p.lines[line-1], 1
+	if p.last.line == line && p.last.offset <= offset {
+		from, column = p.last.offset, p.last.column
+	}
+	column += utf8.RuneCount(p.data[from:offset])
+	p.last.offset, p.last.line, p.last.column = offset, line, column
+	return line, column
 }
 
 var errDepth = fmt.Errorf("values are nested deeper than %d levels", MaxDepth)

@@ -6,7 +6,9 @@ package tree_test
 import (
 	"encoding/json"
 	"reflect"
+	"strings"
 	"testing"
+	"time"
 
 	"postern.dev/postern/model/tree"
 )
@@ -54,4 +56,25 @@ func FuzzParseJSON(f *testing.F) {
 			t.Fatalf("%q becomes %q", data, out)
 		}
 	})
+}
+
+// TestPlacesOfOneLongLineAreRightAndQuick reads a document as a program writes
+// it: a megabyte without a line end, of letters of several bytes.
+func TestPlacesOfOneLongLineAreRightAndQuick(t *testing.T) {
+	const n = 100_000
+	data := []byte("[" + strings.Repeat(`"ä",`, n) + `"end"]`)
+	began := time.Now()
+	nodes, problems := tree.ParseJSON(data)
+	if len(problems) > 0 {
+		t.Fatal(problems[0])
+	}
+	for _, i := range []int{0, 1, 777, n} {
+		if got, want := nodes[0].Items[i].Column, 2+4*i; got != want || nodes[0].Items[i].Line != 1 {
+			t.Errorf("element %d is at column %d, want %d", i, got, want)
+		}
+	}
+	// Counting each place from the start of the line took minutes.
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
 }
