@@ -141,7 +141,7 @@ func (c *Compiler) Compile(set *model.Set, opts Options) *Result {
 func (b *build) expand(set *model.Set) {
 	b.set = set
 	var changed []model.Object
-	for _, o := range set.Objects() {
+	for _, o := range set.Referring() {
 		x, errs := model.Expand(o, set)
 		if len(errs) > 0 {
 			b.fail(o, "BadReference", errs)

@@ -4,6 +4,7 @@
 package compile
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"sync"
 
@@ -21,33 +22,49 @@ type Compiler struct {
 	mu        sync.Mutex // one compilation at a time
 	policies  memo[policyKey, *iam.Policy]
 	documents memo[documentKey, *openapi.Document]
-	groups    *compilesg.Builder
+	// contents finds documents of equal content: an API and its Deployments
+	// are read once.
+	contents memo[contentKey, *openapi.Document]
+	groups   *compilesg.Builder
 }
 
 // memo remembers results by key for as long as each compilation asks for them.
 type memo[K comparable, V any] struct {
-	old, now map[K]result[V]
+	run   uint64
+	slots map[K]*slot[V]
 }
 
-type result[V any] struct {
+type slot[V any] struct {
 	v   V
 	err error
+	run uint64 // the last compilation that asked
 }
 
 // begin starts a compilation: what it does not ask for is forgotten at end.
-func (m *memo[K, V]) begin() { m.now = make(map[K]result[V], len(m.old)) }
+func (m *memo[K, V]) begin() {
+	m.run++
+	if m.slots == nil {
+		m.slots = map[K]*slot[V]{}
+	}
+}
 
-func (m *memo[K, V]) end() { m.old, m.now = m.now, nil }
+func (m *memo[K, V]) end() {
+	for k, s := range m.slots {
+		if s.run != m.run {
+			delete(m.slots, k)
+		}
+	}
+}
 
 func (m *memo[K, V]) get(k K, compute func() (V, error)) (V, error) {
-	r, ok := m.now[k]
-	if !ok {
-		if r, ok = m.old[k]; !ok {
-			r.v, r.err = compute()
-		}
-		m.now[k] = r
+	s := m.slots[k]
+	if s == nil {
+		s = &slot[V]{}
+		s.v, s.err = compute()
+		m.slots[k] = s
 	}
-	return r.v, r.err
+	s.run = m.run
+	return s.v, s.err
 }
 
 // text identifies raw JSON without reading it: resources are immutable, and
@@ -78,17 +95,29 @@ type documentKey struct {
 	keyRequired bool
 }
 
+type contentKey struct {
+	sum         [sha256.Size]byte
+	backend     string
+	keyRequired bool
+}
+
 func (c *Compiler) begin() {
 	if c.groups == nil {
 		c.groups = compilesg.New()
 	}
 	c.policies.begin()
 	c.documents.begin()
+	c.contents.begin()
 }
 
 func (c *Compiler) end() {
 	c.policies.end()
 	c.documents.end()
+	if len(c.contents.slots) > 2*len(c.documents.slots) {
+		// A document that is found by its place is not looked for here, so what
+		// was not asked for lately is kept until there is too much of it.
+		c.contents.end()
+	}
 	c.groups.Trim()
 }
 
@@ -112,6 +141,9 @@ func (c *Compiler) policy(raw json.RawMessage, scope policyScope) (*iam.Policy, 
 func (c *Compiler) document(spec *model.APISpec) (*openapi.Document, error) {
 	k := documentKey{textOf(spec.OpenAPI), spec.Backend, spec.KeyRequired}
 	return c.documents.get(k, func() (*openapi.Document, error) {
-		return openapi.Import(spec.OpenAPI, openapi.Options{Backend: spec.Backend, KeyRequired: spec.KeyRequired})
+		k := contentKey{sha256.Sum256(spec.OpenAPI), spec.Backend, spec.KeyRequired}
+		return c.contents.get(k, func() (*openapi.Document, error) {
+			return openapi.Import(spec.OpenAPI, openapi.Options{Backend: spec.Backend, KeyRequired: spec.KeyRequired})
+		})
 	})
 }

@@ -20,6 +20,15 @@ type Set struct {
 	owned map[Kind]bool
 	// lent is set when a Clone shares the maps: nothing is owned from then on.
 	lent atomic.Bool
+	// orders holds what is worked out once about the resources of a kind as
+	// they stand. Clones share it, whoever changes the kind makes a new one.
+	orders map[Kind]*order
+}
+
+// order is what was worked out about the resources of one kind.
+type order struct {
+	sorted    atomic.Pointer[[]*entry]
+	referring atomic.Pointer[[]Object]
 }
 
 // entry is one resource and what was found out about it; as it never changes,
@@ -42,15 +51,17 @@ func (e *entry) references() []Reference {
 // NewSet returns a Set of the given resources; a later one replaces an earlier
 // one of the same kind and name.
 func NewSet(objects ...Object) *Set {
-	s := &Set{byKind: map[Kind]map[string]*entry{}, owned: map[Kind]bool{}}
+	s := &Set{byKind: map[Kind]map[string]*entry{}, owned: map[Kind]bool{}, orders: map[Kind]*order{}}
 	for _, o := range objects {
 		s.Put(o)
 	}
 	return s
 }
 
-// own returns the resources of a kind, in a map that no other Set sees.
+// own returns the resources of a kind, in a map that no other Set sees, to be
+// changed.
 func (s *Set) own(k Kind) map[string]*entry {
+	s.orders[k] = &order{}
 	if s.lent.Swap(false) {
 		s.owned = map[Kind]bool{}
 	}
@@ -98,18 +109,55 @@ func (s *Set) Len() int {
 // neither of the two changes stays shared.
 func (s *Set) Clone() *Set {
 	s.lent.Store(true)
-	return &Set{byKind: maps.Clone(s.byKind), owned: map[Kind]bool{}}
+	return &Set{byKind: maps.Clone(s.byKind), owned: map[Kind]bool{}, orders: maps.Clone(s.orders)}
+}
+
+// sorted returns the resources of a kind by name. It is not to be changed.
+func (s *Set) sorted(k Kind) []*entry {
+	o := s.orders[k]
+	if o == nil {
+		return nil
+	}
+	if l := o.sorted.Load(); l != nil {
+		return *l
+	}
+	l := slices.SortedFunc(maps.Values(s.byKind[k]), func(a, b *entry) int { return compareNames(a, b) })
+	o.sorted.Store(&l)
+	return l
+}
+
+// Referring returns the resources whose spec holds a ${Kind/NAME.id} or the
+// like, in listing order: those that Expand changes.
+func (s *Set) Referring() []Object {
+	var out []Object
+	for _, k := range Kinds {
+		o := s.orders[k]
+		if o == nil {
+			continue
+		}
+		l := o.referring.Load()
+		if l == nil {
+			found := []Object{}
+			for _, e := range s.sorted(k) {
+				if slices.ContainsFunc(e.references(), func(r Reference) bool { return r.Attribute != "" }) {
+					found = append(found, e.Object)
+				}
+			}
+			l = &found
+			o.referring.Store(l)
+		}
+		out = append(out, *l...)
+	}
+	return out
 }
 
 // Objects returns every resource in listing order: by kind, then by name.
 func (s *Set) Objects() []Object {
 	out := make([]Object, 0, s.Len())
 	for _, k := range Kinds {
-		from := len(out)
-		for _, e := range s.byKind[k] {
+		for _, e := range s.sorted(k) {
 			out = append(out, e.Object)
 		}
-		slices.SortFunc(out[from:], compareNames)
 	}
 	return out
 }
@@ -136,11 +184,11 @@ func each[T Object](s *Set) iter.Seq[T] {
 // All returns the resources of type T sorted by name.
 func All[T Object](s *Set) []T {
 	var zero T
-	out := make([]T, 0, len(s.byKind[zero.Kind()]))
-	for o := range each[T](s) {
-		out = append(out, o)
+	sorted := s.sorted(zero.Kind())
+	out := make([]T, len(sorted))
+	for i, e := range sorted {
+		out[i] = e.Object.(T)
 	}
-	slices.SortFunc(out, func(a, b T) int { return compareNames(a, b) })
 	return out
 }
 
