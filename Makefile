@@ -45,16 +45,17 @@ bench: ## every benchmark, six times, for benchstat
 	$(GO) test -run '^$$' -bench . -benchmem -count 6 $(measured)
 
 lab: ## network namespaces and stock clients; needs root
-	POSTERN_NO_SKIP=1 $(GO) test -count=1 -timeout 15m ./test/labs/...
+	POSTERN_LAB=1 $(GO) test -count=1 -timeout 15m ./test/labs/...
 
 oracle: ## the IAM evaluator against an independent simulator; needs node
 	cd test/conformance/iam && npm ci --no-audit --no-fund
 	POSTERN_ORACLE=1 $(GO) test -count=1 -timeout 20m ./test/conformance/iam
 
-property: ## property tests with CASES=10000 drawn cases each
+property: ## CASES=10000 drawn cases: each property, and explain against reality
 	@for dir in $(drawn); do \
-	  POSTERN_CASES=$(CASES) $(GO) test -count=1 -timeout 2h -run 'Test' $$dir -rapid.checks=$(CASES) || exit 1; \
+	  $(GO) test -count=1 -timeout 2h $$dir -rapid.checks=$(CASES) || exit 1; \
 	done
+	POSTERN_CASES=$(CASES) $(GO) test -count=1 -timeout 2h -v ./test/property
 
 kills: ## the store against KILLS=100 kills
 	POSTERN_KILLS=$(KILLS) $(GO) test -count=1 -timeout 30m -run 'Kill' -v ./store/etcd
