@@ -19,12 +19,15 @@ var ErrNoPolicy = errors.New("Private REST API doesn't have a resource policy at
 
 // apis compiles APIs, their Deployments and Stages.
 func (b *build) apis() {
-	for _, a := range model.All[*model.API](b.set) {
+	all := model.All[*model.API](b.set)
+	b.out.APIs = make(map[string]*snapshot.API, len(all))
+	for _, a := range all {
 		b.api(a)
 		b.advise(a)
 	}
-	newest := map[string]*model.Deployment{}
-	for _, d := range model.All[*model.Deployment](b.set) {
+	deployments := model.All[*model.Deployment](b.set)
+	newest := make(map[string]*model.Deployment, len(deployments))
+	for _, d := range deployments {
 		if n := newest[d.Spec.API]; n == nil || d.Spec.Number > n.Spec.Number {
 			newest[d.Spec.API] = d
 		}
@@ -32,7 +35,7 @@ func (b *build) apis() {
 	for _, s := range model.All[*model.Stage](b.set) {
 		b.stage(s, newest)
 	}
-	for _, a := range model.All[*model.API](b.set) {
+	for _, a := range all {
 		b.path(a)
 	}
 	for _, g := range b.out.Gateways {
@@ -135,27 +138,36 @@ func (b *build) served(s *model.Stage, newest *model.Deployment) *model.Deployme
 	return d
 }
 
+// deploymentKey identifies what a compiled Deployment depends on; a spec is
+// immutable, so its place stands for its content.
+type deploymentKey struct {
+	spec        *model.APISpec
+	api, region string
+}
+
 // deployment compiles one copy of an API.
 func (b *build) deployment(a *snapshot.API, spec *model.APISpec, number int) (*snapshot.Deployment, error) {
-	doc, err := b.memo.document(spec)
-	if err != nil {
-		return nil, err
-	}
-	raw := spec.Policy
-	if !hasPolicy(raw) {
-		raw = doc.Policy
-	}
-	if spec.Type == model.Private && !hasPolicy(raw) {
-		return nil, ErrNoPolicy
-	}
-	policy, err := b.memo.policy(raw, policyScope{region: a.Gateway.Region, api: a.ID})
-	if err != nil {
-		return nil, &model.Error{Kind: model.Invalid, Field: "spec.policy", Msg: err.Error()}
-	}
-	return &snapshot.Deployment{
-		Number: number, Policy: policy, Operations: doc.Table,
-		DisableExecuteAPIEndpoint: spec.DisableExecuteAPIEndpoint,
-	}, nil
+	return b.memo.deployments.get(deploymentKey{spec, a.ID, a.Gateway.Region}, func() (*snapshot.Deployment, error) {
+		doc, err := b.memo.document(spec)
+		if err != nil {
+			return nil, err
+		}
+		raw := spec.Policy
+		if !hasPolicy(raw) {
+			raw = doc.Policy
+		}
+		if spec.Type == model.Private && !hasPolicy(raw) {
+			return nil, ErrNoPolicy
+		}
+		policy, err := b.memo.policy(raw, policyScope{region: a.Gateway.Region, api: a.ID})
+		if err != nil {
+			return nil, &model.Error{Kind: model.Invalid, Field: "spec.policy", Msg: err.Error()}
+		}
+		return &snapshot.Deployment{
+			Number: number, Policy: policy, Operations: doc.Table,
+			DisableExecuteAPIEndpoint: spec.DisableExecuteAPIEndpoint,
+		}, nil
+	})
 }
 
 // hasPolicy tells whether a policy was written.

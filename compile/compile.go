@@ -79,6 +79,8 @@ type build struct {
 	out    *snapshot.Snapshot
 	conds  map[model.Ref][]model.Condition
 	assume map[string]bool
+	// domainHosts are the names of Domains, in the order of their names.
+	domainHosts []domainHost
 	// subnets are by name.
 	subnets map[string]*snapshot.Subnet
 	// carried are the groups of each interface, members the reverse.

@@ -72,7 +72,15 @@ func (b *build) domain(d *model.Domain) {
 		return
 	}
 	sortMappings(x.Mappings)
-	g.Hosts[x.Name] = &snapshot.Host{Kind: snapshot.HostDomain, Name: x.Name, Domain: x}
+	h := &snapshot.Host{Kind: snapshot.HostDomain, Name: x.Name, Domain: x}
+	g.Hosts[x.Name] = h
+	b.domainHosts = append(b.domainHosts, domainHost{g, h})
+}
+
+// domainHost is a Domain's name at its Gateway.
+type domainHost struct {
+	gateway *snapshot.Gateway
+	host    *snapshot.Host
 }
 
 // sortMappings puts the paths with the most segments first, so that the first

@@ -13,14 +13,18 @@ import (
 
 // gateways compiles Gateways without their APIs.
 func (b *build) gateways() {
+	published := map[string]int{}
+	for _, a := range model.All[*model.API](b.set) {
+		published[a.Spec.Gateway]++
+	}
 	for _, g := range model.All[*model.Gateway](b.set) {
 		x := &snapshot.Gateway{
 			Name: g.Metadata.Name, ID: g.Status.ID, Region: g.Spec.Region, Host: g.Status.Host,
 			PublicAccess: g.Spec.PublicAccess == nil || *g.Spec.PublicAccess,
 			HTTP:         g.Spec.HTTP,
 			PublicPorts:  map[uint16]snapshot.Component{443: snapshot.ComponentGateway},
-			Hosts:        map[string]*snapshot.Host{},
-			APIs:         map[string]*snapshot.API{},
+			Hosts:        make(map[string]*snapshot.Host, published[g.Metadata.Name]+1),
+			APIs:         make(map[string]*snapshot.API, published[g.Metadata.Name]),
 		}
 		switch g.Spec.HTTP {
 		case "redirect":

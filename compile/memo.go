@@ -12,6 +12,7 @@ import (
 	"postern.dev/postern/compile/openapi"
 	compilesg "postern.dev/postern/compile/sg"
 	"postern.dev/postern/model"
+	"postern.dev/postern/snapshot"
 	"postern.dev/postern/snapshot/iam"
 )
 
@@ -19,9 +20,13 @@ import (
 // the next, what was slow to read. The zero value is ready for use, from
 // several goroutines in turn.
 type Compiler struct {
-	mu        sync.Mutex // one compilation at a time
-	policies  memo[policyKey, *iam.Policy]
-	documents memo[documentKey, *openapi.Document]
+	mu sync.Mutex // one compilation at a time
+	// deployments and findings are by the place of a spec; what they are made
+	// of is asked for only where these do not know.
+	deployments memo[deploymentKey, *snapshot.Deployment]
+	findings    memo[*model.APISpec, []openapi.Finding]
+	policies    memo[policyKey, *iam.Policy]
+	documents   memo[documentKey, *openapi.Document]
 	// contents finds documents of equal content: an API and its Deployments
 	// are read once.
 	contents memo[contentKey, *openapi.Document]
@@ -105,12 +110,16 @@ func (c *Compiler) begin() {
 	if c.groups == nil {
 		c.groups = compilesg.New()
 	}
+	c.deployments.begin()
+	c.findings.begin()
 	c.policies.begin()
 	c.documents.begin()
 	c.contents.begin()
 }
 
 func (c *Compiler) end() {
+	c.deployments.end()
+	c.findings.end()
 	c.policies.end()
 	c.documents.end()
 	if len(c.contents.slots) > 2*len(c.documents.slots) {

@@ -23,8 +23,11 @@ func (b *build) names() {
 		g := b.out.Gateways[name]
 		addAddrs(base, g.Host, g.Public, model.Ref{Kind: model.KindGateway, Name: g.Name})
 	}
-	for _, name := range sortedKeys(b.out.APIs) {
-		a := b.out.APIs[name]
+	for _, m := range model.All[*model.API](b.set) {
+		a := b.out.APIs[m.Metadata.Name]
+		if a == nil {
+			continue
+		}
 		owner := model.Ref{Kind: model.KindAPI, Name: a.Name}
 		if a.Type != model.Private {
 			addAddrs(base, a.Host, a.Gateway.Public, owner)
@@ -61,8 +64,11 @@ func (b *build) privateDNS() {
 		own := b.zone(e.Network.View, e.Gateway.Host, owner, true)
 		addAddrs(own, e.Gateway.Host, endpointAddrs(e), owner)
 	}
-	for _, name := range sortedKeys(b.out.APIs) {
-		a := b.out.APIs[name]
+	for _, m := range model.All[*model.API](b.set) {
+		a := b.out.APIs[m.Metadata.Name]
+		if a == nil || len(a.Endpoints) == 0 {
+			continue
+		}
 		_, suffix, _ := strings.Cut(a.Host, ".")
 		for _, e := range a.Endpoints {
 			for _, n := range b.out.Networks {
@@ -76,23 +82,17 @@ func (b *build) privateDNS() {
 
 // domainNames makes each Domain an alias: its own name answers addresses.
 func (b *build) domainNames() {
-	for _, gw := range sortedKeys(b.out.Gateways) {
-		g := b.out.Gateways[gw]
-		for _, name := range sortedKeys(g.Hosts) {
-			h := g.Hosts[name]
-			if h.Kind != snapshot.HostDomain {
-				continue
-			}
-			owner := model.Ref{Kind: model.KindDomain, Name: h.Name}
-			if h.Domain.Type != model.Private {
-				z := b.zone(b.out.Public, domainZone(h.Name), owner, false)
-				addAddrs(z, h.Name, g.Public, owner)
-				continue
-			}
-			for _, e := range h.Domain.Endpoints {
-				z := b.zone(e.Network.View, domainZone(h.Name), owner, true)
-				addAddrs(z, h.Name, endpointAddrs(e), owner)
-			}
+	for _, d := range b.domainHosts {
+		g, h := d.gateway, d.host
+		owner := model.Ref{Kind: model.KindDomain, Name: h.Name}
+		if h.Domain.Type != model.Private {
+			z := b.zone(b.out.Public, domainZone(h.Name), owner, false)
+			addAddrs(z, h.Name, g.Public, owner)
+			continue
+		}
+		for _, e := range h.Domain.Endpoints {
+			z := b.zone(e.Network.View, domainZone(h.Name), owner, true)
+			addAddrs(z, h.Name, endpointAddrs(e), owner)
 		}
 	}
 }
