@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"postern.dev/postern/compile/openapi"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 )
@@ -152,10 +153,7 @@ func (b *build) deployment(a *snapshot.API, spec *model.APISpec, number int) (*s
 		if err != nil {
 			return nil, err
 		}
-		raw := spec.Policy
-		if !hasPolicy(raw) {
-			raw = doc.Policy
-		}
+		raw := policyOf(spec, doc)
 		if spec.Type == model.Private && !hasPolicy(raw) {
 			return nil, ErrNoPolicy
 		}
@@ -168,6 +166,30 @@ func (b *build) deployment(a *snapshot.API, spec *model.APISpec, number int) (*s
 			DisableExecuteAPIEndpoint: spec.DisableExecuteAPIEndpoint,
 		}, nil
 	})
+}
+
+// Deployable tells whether an API may be deployed: a private one needs a
+// resource policy, of its own or in its document.
+func Deployable(spec *model.APISpec) error {
+	if spec.Type != model.Private || hasPolicy(spec.Policy) {
+		return nil
+	}
+	doc, err := openapi.Import(spec.OpenAPI, openapi.Options{Backend: spec.Backend, KeyRequired: spec.KeyRequired})
+	if err != nil {
+		return err
+	}
+	if !hasPolicy(policyOf(spec, doc)) {
+		return ErrNoPolicy
+	}
+	return nil
+}
+
+// policyOf is an API's policy: its own, or else its document's.
+func policyOf(spec *model.APISpec, doc *openapi.Document) json.RawMessage {
+	if hasPolicy(spec.Policy) {
+		return spec.Policy
+	}
+	return doc.Policy
 }
 
 // hasPolicy tells whether a policy was written.

@@ -4,10 +4,13 @@
 package compile
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 
 	compileiam "postern.dev/postern/compile/iam"
+	"postern.dev/postern/compile/openapi"
+	"postern.dev/postern/compile/openapi/validate"
 	compilesg "postern.dev/postern/compile/sg"
 	"postern.dev/postern/model"
 )
@@ -55,6 +58,9 @@ func (k *check) object(o model.Object) {
 	case *model.API:
 		k.policy(x, x.Spec.Policy)
 		doc, err := k.c.document(&x.Spec)
+		if err == nil {
+			err = validate.Document(context.Background(), x.Spec.OpenAPI, openapi.Options{Backend: x.Spec.Backend, KeyRequired: x.Spec.KeyRequired})
+		}
 		k.add(x, "spec.openapi", err)
 		if err == nil && !hasPolicy(x.Spec.Policy) {
 			k.policyAt(x, "spec.openapi.x-amazon-apigateway-policy", doc.Policy)

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"postern.dev/postern/client/wire"
+	"postern.dev/postern/compile"
 	"postern.dev/postern/control/token"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
@@ -357,7 +358,7 @@ func TestAutoDeployMakesADeploymentOfEachChange(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], noPolicy) {
+	if len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], compile.ErrNoPolicy.Error()) {
 		t.Errorf("warnings: %q", got.Warnings)
 	}
 	serves(2)

@@ -4,19 +4,16 @@
 package control
 
 import (
-	"bytes"
 	"encoding/json"
 	"net/http"
 	"reflect"
 	"strconv"
 
 	"postern.dev/postern/client/wire"
+	"postern.dev/postern/compile"
 	"postern.dev/postern/control/registry"
 	"postern.dev/postern/model"
 )
-
-// noPolicy is the text that users know from AWS API Gateway.
-const noPolicy = "Private REST API doesn't have a resource policy attached to it"
 
 // deployAPI makes a Deployment and points a Stage at it.
 func deployAPI(c *call) (any, error) {
@@ -83,8 +80,8 @@ func ownStage(s *model.Set, a *model.API) (string, error) {
 // deploy adds a Deployment of a to next, whose newest one is last, if any. Its
 // number is the next one ever, that of a deleted Deployment is not used again.
 func deploy(next *model.Set, a *model.API, last *model.Deployment) (*model.Deployment, error) {
-	if a.Spec.Type == model.Private && !written(a.Spec.Policy) {
-		return nil, &model.Error{Kind: model.Invalid, Ref: model.RefOf(a), Field: "spec.policy", Msg: noPolicy}
+	if err := compile.Deployable(&a.Spec); err != nil {
+		return nil, &model.Error{Kind: model.Invalid, Ref: model.RefOf(a), Field: "spec.policy", Msg: err.Error()}
 	}
 	n := a.Status.Deployment
 	if last != nil {
@@ -114,11 +111,6 @@ func point(next *model.Set, stage string, number int) (created bool) {
 	}
 	next.Put(s)
 	return !ok
-}
-
-func written(policy json.RawMessage) bool {
-	t := bytes.TrimSpace(policy)
-	return len(t) > 0 && string(t) != "null" && string(t) != `""`
 }
 
 // lineage is what belongs to each API, by its name.

@@ -81,6 +81,12 @@ func Serves(s *snapshot.Snapshot, name string) bool {
 			return ok
 		}
 	}
+	for _, g := range s.Gateways {
+		// One certificate is for all execute-api names of a region.
+		if name == "*.execute-api."+g.Region+"."+s.Base || name == "*.execute-api."+g.Region+".vpce."+s.Base {
+			return true
+		}
+	}
 	_, ok := hostOf(s, name)
 	return ok
 }

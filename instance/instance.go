@@ -69,9 +69,11 @@ type Options struct {
 
 // Instance is a running Postern.
 type Instance struct {
-	opts     Options
-	compiler compile.Compiler
-	own      []netip.Addr
+	opts Options
+	// compiler serves; checker judges what is submitted, and trial compiles
+	// what is only tried. Each remembers what its own work needs.
+	compiler, checker, trial compile.Compiler
+	own                      []netip.Addr
 
 	store    *etcd.Store
 	registry *registry.Registry
@@ -197,7 +199,7 @@ func (i *Instance) startControl(ctx context.Context) error {
 		Store:     i.store,
 		Admission: model.Options{IDs: model.RandomIDs(rand.Reader), Base: i.opts.Base, Internet: i.opts.Segment},
 		Compile:   i.compile,
-		Check:     i.compiler.Check,
+		Check:     i.checker.Check,
 		Publish:   i.publish,
 		Ports:     ports,
 		Log:       i.opts.Log,

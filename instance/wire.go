@@ -9,13 +9,13 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
-	"strings"
 
 	"postern.dev/postern/client/settings"
 	"postern.dev/postern/client/wire"
 	"postern.dev/postern/compile"
 	"postern.dev/postern/control"
 	"postern.dev/postern/control/registry"
+	"postern.dev/postern/decide/name"
 	"postern.dev/postern/engine/gateway"
 	"postern.dev/postern/explain"
 	"postern.dev/postern/explain/answer"
@@ -59,32 +59,12 @@ func (i *Instance) Snapshot() *snapshot.Snapshot {
 	return i.snap
 }
 
-// serves tells whether a certificate may be issued for a name: one that a
-// Gateway answers to, or the names below execute-api of its region.
-func (i *Instance) serves(name string) bool {
-	s := i.Snapshot()
-	if strings.HasSuffix(name, ".management."+s.Base) {
-		return s.Gateways[strings.TrimSuffix(name, ".management."+s.Base)] != nil
-	}
-	for _, g := range s.Gateways {
-		if g.Hosts[name] != nil || name == "*.execute-api."+g.Region+"."+s.Base || name == "*.execute-api."+g.Region+".vpce."+s.Base {
-			return true
-		}
-	}
-	return false
-}
+// serves tells whether a certificate may be issued for a name.
+func (i *Instance) serves(name string) bool { return control.Serves(i.Snapshot(), name) }
 
 // given returns the certificate that a Domain was given.
 func (i *Instance) given(name string) (string, model.Secret, bool) {
-	_, rest, _ := strings.Cut(name, ".")
-	for _, g := range i.Snapshot().Gateways {
-		for _, n := range []string{name, "*." + rest} {
-			if h := g.Hosts[n]; h != nil && h.Domain != nil && h.Domain.Certificate != "" {
-				return h.Domain.Certificate, h.Domain.Key, true
-			}
-		}
-	}
-	return "", model.Secret{}, false
+	return control.Given(i.Snapshot(), name)
 }
 
 // resolve answers a query that came out of a tunnel. Hosts see their Network's
@@ -118,7 +98,7 @@ func (i *Instance) world(set *model.Set, r *compile.Result) *explain.World {
 		if err != nil {
 			return nil, err
 		}
-		x := i.world(next, i.compiler.Compile(next, i.compileOptions(r.Snapshot.Revision, nil)))
+		x := i.world(next, i.trial.Compile(next, i.compileOptions(r.Snapshot.Revision, nil)))
 		x.Evidence = "model"
 		return x, nil
 	}
@@ -137,7 +117,7 @@ func (i *Instance) explain(_ context.Context, w control.World, q answer.Question
 func (i *Instance) reach(_ context.Context, before, after *model.Set) (gains, losses []answer.Opening, err error) {
 	var r [2]*explain.Reachability
 	for n, set := range []*model.Set{before, after} {
-		w := i.world(set, i.compiler.Compile(set, i.compileOptions(0, nil)))
+		w := i.world(set, i.trial.Compile(set, i.compileOptions(0, nil)))
 		w.LinkUp = nil // what a plan says does not hang on the weather
 		r[n] = explain.Reach(w)
 	}
@@ -155,7 +135,7 @@ func (i *Instance) request(_ context.Context, id string) (wire.Request, error) {
 		}
 	}
 	w := i.registry.Published()
-	q := question(rec)
+	q := question(w.Snapshot, rec)
 	a, err := explain.Explain(i.world(w.Set(), &compile.Result{Snapshot: w.Snapshot, Conditions: w.Conditions}), q)
 	if err != nil {
 		return wire.Request{}, err
@@ -163,8 +143,10 @@ func (i *Instance) request(_ context.Context, id string) (wire.Request, error) {
 	return wire.Request{ID: id, Time: rec.Time, Question: q, Answer: *a}, nil
 }
 
-// question is a request that has happened, asked again.
-func question(r gateway.Record) answer.Question {
+// question is a request that has happened, asked again. It is asked by name
+// where that name leads the caller to the address that was called, and else by
+// the address: callers may know addresses by other ways than ours.
+func question(s *snapshot.Snapshot, r gateway.Record) answer.Question {
 	q := answer.Question{From: "internet/" + r.Origin.Source.Addr().String(), Method: r.Method, Insecure: true}
 	switch {
 	case r.Origin.Host != "":
@@ -172,20 +154,29 @@ func question(r gateway.Record) answer.Question {
 	case r.Origin.Link != "":
 		q.From = "link/" + r.Origin.Link + "/" + r.Origin.Source.Addr().String()
 	}
-	scheme, name := "http", r.Host
+	scheme, asked, port := "http", r.Host, ""
 	if r.TLS {
-		scheme = "https"
-		if r.SNI != "" {
-			name = r.SNI
-		}
+		scheme, asked = "https", firstOf(r.SNI, r.Host)
 	}
-	q.URL = scheme + "://" + name + r.Path
+	if p := r.Origin.Local.Port(); p != 80 && p != 443 {
+		port = strconv.Itoa(int(p))
+	}
+	if !leadsTo(s, r.Origin.Network, hostname(asked), r.Origin.Local.Addr().Unmap()) {
+		asked = r.Origin.Local.Addr().Unmap().String()
+	}
+	authority := hostname(asked)
+	if port != "" {
+		authority = net.JoinHostPort(authority, port)
+	} else if strings.Contains(authority, ":") {
+		authority = "[" + authority + "]"
+	}
+	q.URL = scheme + "://" + authority + r.Path
 	add := func(name, value string, sent bool) {
 		if sent {
 			q.Headers = append(q.Headers, answer.Header{Name: name, Value: value})
 		}
 	}
-	add("host", r.Host, r.Host != name)
+	add("host", r.Host, r.Host != authority)
 	add("x-apigw-api-id", r.APIID, r.HasAPIID)
 	add("x-http-method-override", r.Override, r.Override != "")
 	add("user-agent", r.UserAgent, r.UserAgent != "")
@@ -193,5 +184,33 @@ func question(r gateway.Record) answer.Question {
 	return q
 }
 
-// ConfigPath is where the client settings of this Instance stand.
-func (i *Instance) ConfigPath() string { return filepath.Join(i.opts.Data, settings.FileName) }
+// leadsTo tells whether a caller in network, or on the internet, finds addr
+// under a name.
+func leadsTo(s *snapshot.Snapshot, network, host string, addr netip.Addr) bool {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return a.Unmap() == addr
+	}
+	typ := snapshot.TypeA
+	if addr.Is6() {
+		typ = snapshot.TypeAAAA
+	}
+	v := name.Resolve(s, name.View(s, s.Networks[network]), host, typ)
+	return slices.Contains(v.Addrs, addr)
+}
+
+// hostname is an authority without its port.
+func hostname(authority string) string {
+	if h, _, err := net.SplitHostPort(authority); err == nil {
+		return h
+	}
+	return strings.Trim(authority, "[]")
+}
+
+func firstOf(texts ...string) string {
+	for _, t := range texts {
+		if t != "" {
+			return t
+		}
+	}
+	return ""
+}

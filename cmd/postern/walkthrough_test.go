@@ -1,0 +1,98 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"postern.dev/postern/demo"
+	"postern.dev/postern/instance"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"postern": main})
+}
+
+// TestWalkThroughs plays the walk-throughs of the demo as testscript files: with
+// a real server, real tunnels and the postern command as its users run it.
+func TestWalkThroughs(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Setup: func(e *testscript.Env) error {
+			e.Values[stageKey{}] = new(*demo.Stage)
+			return nil
+		},
+		Dir:                 filepath.Join("..", "..", "demo", "walkthroughs"),
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"server":  server,
+			"postern": command,
+			"call":    call,
+			"leave": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(stageOf(ts).Leave(args[0]))
+			},
+			"sees":    judge(func(o *demo.Outcome, args []string) error { return o.Sees(args) }),
+			"because": judge(func(o *demo.Outcome, args []string) error { return o.Because(args) }),
+			"finds":   judge(func(o *demo.Outcome, args []string) error { return o.Finds(args) }),
+			"fix":     judge(func(o *demo.Outcome, args []string) error { return o.Fix(args[0]) }),
+		},
+	})
+}
+
+// server starts a Postern for the script.
+func server(ts *testscript.TestScript, _ bool, _ []string) {
+	s, err := demo.NewStage(context.Background(), ts.MkAbs("data"), instance.Options{})
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(s.Close()) })
+	ts.Setenv("POSTERN_CONFIG", s.ConfigPath())
+	*ts.Value(stageKey{}).(**demo.Stage) = s
+}
+
+// stageKey finds the Stage of a script.
+type stageKey struct{}
+
+func stageOf(ts *testscript.TestScript) *demo.Stage {
+	s := *ts.Value(stageKey{}).(**demo.Stage)
+	if s == nil {
+		ts.Fatalf("the script has not started a server")
+	}
+	return s
+}
+
+// command runs postern as a process of its own.
+func command(ts *testscript.TestScript, neg bool, args []string) {
+	err := ts.Exec("postern", args...)
+	switch {
+	case err == nil && neg:
+		ts.Fatalf("postern %v succeeded", args)
+	case err != nil && !neg:
+		ts.Fatalf("postern %v: %v", args, err)
+	}
+}
+
+// call sends a request for real. It fails unless what the caller saw is what the
+// explanation says.
+func call(ts *testscript.TestScript, _ bool, args []string) {
+	q, err := demo.ParseCall(args)
+	ts.Check(err)
+	s := stageOf(ts)
+	ts.Check(s.Call(context.Background(), q))
+	ts.Logf("saw %s; explained %s", demo.Describe(s.Last.Seen), s.Last.Answer.Code)
+	ts.Check(s.Last.Agrees())
+}
+
+// judge makes a command of a check of the last call.
+func judge(check func(*demo.Outcome, []string) error) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		err := check(&stageOf(ts).Last, args)
+		if neg && err == nil {
+			ts.Fatalf("%v holds", args)
+		}
+		if !neg {
+			ts.Check(err)
+		}
+	}
+}
