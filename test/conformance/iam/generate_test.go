@@ -63,12 +63,15 @@ var (
 func (g *generator) word() string {
 	return g.pick("a", "b", "ab", "abc", "a.b", "A", "vpce-1", "x*y", "(")
 }
+
 func (g *generator) address() string {
 	return g.pick("10.0.0.5", "10.0.1.5", "192.168.7.9", "203.0.113.9", "2001:db8::1", "2001:db8:1::2")
 }
+
 func (g *generator) instant() time.Time {
 	return time.Unix(1_700_000_000+int64(g.IntN(4))*86_400, 0).UTC()
 }
+
 func (g *generator) arn() string {
 	return g.pick("arn:aws:iam::111111111111:user/bob", "arn:aws:sns:eu-west-1:111111111111:topic", "arn:aws:sns:eu-west-1:111111111111:topic:a",
 		"arn:aws:sns:us-east-1:222222222222:topic", "arn:aws:iam::111111111111:role/r")
