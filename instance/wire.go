@@ -8,15 +8,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"path/filepath"
 
-	"postern.dev/postern/client/settings"
 	"postern.dev/postern/client/wire"
 	"postern.dev/postern/compile"
 	"postern.dev/postern/control"
 	"postern.dev/postern/control/registry"
-	"postern.dev/postern/decide/name"
-	"postern.dev/postern/engine/gateway"
 	"postern.dev/postern/explain"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
@@ -141,76 +137,4 @@ func (i *Instance) request(_ context.Context, id string) (wire.Request, error) {
 		return wire.Request{}, err
 	}
 	return wire.Request{ID: id, Time: rec.Time, Question: q, Answer: *a}, nil
-}
-
-// question is a request that has happened, asked again. It is asked by name
-// where that name leads the caller to the address that was called, and else by
-// the address: callers may know addresses by other ways than ours.
-func question(s *snapshot.Snapshot, r gateway.Record) answer.Question {
-	q := answer.Question{From: "internet/" + r.Origin.Source.Addr().String(), Method: r.Method, Insecure: true}
-	switch {
-	case r.Origin.Host != "":
-		q.From = "host/" + r.Origin.Host
-	case r.Origin.Link != "":
-		q.From = "link/" + r.Origin.Link + "/" + r.Origin.Source.Addr().String()
-	}
-	scheme, asked, port := "http", r.Host, ""
-	if r.TLS {
-		scheme, asked = "https", firstOf(r.SNI, r.Host)
-	}
-	if p := r.Origin.Local.Port(); p != 80 && p != 443 {
-		port = strconv.Itoa(int(p))
-	}
-	if !leadsTo(s, r.Origin.Network, hostname(asked), r.Origin.Local.Addr().Unmap()) {
-		asked = r.Origin.Local.Addr().Unmap().String()
-	}
-	authority := hostname(asked)
-	if port != "" {
-		authority = net.JoinHostPort(authority, port)
-	} else if strings.Contains(authority, ":") {
-		authority = "[" + authority + "]"
-	}
-	q.URL = scheme + "://" + authority + r.Path
-	add := func(name, value string, sent bool) {
-		if sent {
-			q.Headers = append(q.Headers, answer.Header{Name: name, Value: value})
-		}
-	}
-	add("host", r.Host, r.Host != authority)
-	add("x-apigw-api-id", r.APIID, r.HasAPIID)
-	add("x-http-method-override", r.Override, r.Override != "")
-	add("user-agent", r.UserAgent, r.UserAgent != "")
-	add("referer", r.Referer, r.Referer != "")
-	return q
-}
-
-// leadsTo tells whether a caller in network, or on the internet, finds addr
-// under a name.
-func leadsTo(s *snapshot.Snapshot, network, host string, addr netip.Addr) bool {
-	if a, err := netip.ParseAddr(host); err == nil {
-		return a.Unmap() == addr
-	}
-	typ := snapshot.TypeA
-	if addr.Is6() {
-		typ = snapshot.TypeAAAA
-	}
-	v := name.Resolve(s, name.View(s, s.Networks[network]), host, typ)
-	return slices.Contains(v.Addrs, addr)
-}
-
-// hostname is an authority without its port.
-func hostname(authority string) string {
-	if h, _, err := net.SplitHostPort(authority); err == nil {
-		return h
-	}
-	return strings.Trim(authority, "[]")
-}
-
-func firstOf(texts ...string) string {
-	for _, t := range texts {
-		if t != "" {
-			return t
-		}
-	}
-	return ""
 }
