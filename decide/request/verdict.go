@@ -121,8 +121,14 @@ func (v *Verdict) Decided() int {
 	return 0
 }
 
-// Code is the code of the deciding step.
-func (v *Verdict) Code() string { return v.steps[v.Decided()].Code }
+// Code is the code of the deciding step. Where nothing was left to decide, as
+// for a request in clear that is sent to https, it is that the port accepted.
+func (v *Verdict) Code() string {
+	if v.n == 0 {
+		return CodeAccepted
+	}
+	return v.steps[v.Decided()].Code
+}
 
 // stopped reports whether a step has stopped the request.
 func (v *Verdict) stopped() bool { return v.decided > 0 }
