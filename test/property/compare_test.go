@@ -1,0 +1,126 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package property
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"postern.dev/postern/explain/answer"
+)
+
+// differ lists in which points an explanation and what happened disagree.
+func differ(q answer.Question, a *answer.Answer, o *outcome) []string {
+	var out []string
+	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	if (len(a.Blockers) > 0) != (a.Verdict == answer.Deny) {
+		say("the verdict is %s with %d blockers", a.Verdict, len(a.Blockers))
+	}
+	if len(a.Blockers) > 0 && a.Blockers[0].Code != a.Code {
+		say("the code is %s, the first blocker's %s", a.Code, a.Blockers[0].Code)
+	}
+	if a.Verdict == answer.Unknown {
+		return out // it claims nothing
+	}
+	s := &a.Symptom
+	if o.kind == unreachable {
+		// The contract has no word for it; no way leads there.
+		if a.Code != "route/none" && a.Code != "dns/nxdomain" {
+			say("the caller has no address of that family, explained as %s", a.Code)
+		}
+		return out
+	}
+	if s.Kind != o.kind {
+		say("the symptom is %s, explained as %s", o.kind, s.Kind)
+		return out
+	}
+	switch s.Kind {
+	case answer.Response:
+		if s.Status != 0 && s.Status != o.status {
+			say("the status is %d, explained as %d", o.status, s.Status)
+		}
+		if a.Verdict == answer.Deny && s.Status == 0 {
+			say("a denial without status")
+		}
+		if s.Body != "" && s.Body != o.body && q.Method != http.MethodHead {
+			say("the body is %q, explained as %q", o.body, s.Body)
+		}
+		if o.id == "" {
+			say("the response carries no x-postern-request-id")
+		} else if o.request != a.Code && !backendAssumed(a, o) {
+			say("the gateway recorded %s, explained as %s", o.request, a.Code)
+		}
+	case answer.Timeout, answer.Refused, answer.Connected:
+		if o.flow != nil && o.flow.code != a.Code && !carriedNowhere(o) {
+			say("the network engine decided %s, explained as %s", o.flow.code, a.Code)
+		}
+		if o.flow == nil && a.Code != "route/none" && a.Code != "route/link-down" {
+			say("the network engine saw nothing, explained as %s", a.Code)
+		}
+	case answer.Answered:
+		if !slices.Equal(slices.Sorted(slices.Values(s.Addresses)), slices.Sorted(slices.Values(o.addrs))) {
+			say("the answer is %v, explained as %v", o.addrs, s.Addresses)
+		}
+	case answer.NXDomain:
+		if a.Code != "dns/nxdomain" {
+			say("the name does not exist, explained as %s", a.Code)
+		}
+	case answer.TLS:
+		if !strings.HasPrefix(a.Code, "tls/") {
+			say("the handshake failed, explained as %s", a.Code)
+		}
+	}
+	return out
+}
+
+// backendAssumed tells whether the difference is one that explain could not
+// know: it says that it takes the backend for granted, and the backend was not
+// there.
+func backendAssumed(a *answer.Answer, o *outcome) bool {
+	return a.Code == "backend/ok" && o.request == "backend/refused" &&
+		slices.ContainsFunc(a.Assumptions, func(s string) bool {
+			return strings.HasPrefix(s, "the backend at http://127.0.0.1:1/") || strings.HasPrefix(s, "the backend at http://127.0.0.1:1 ")
+		})
+}
+
+// carriedNowhere tells whether the engine sent the packet into a Link behind
+// which nobody is.
+func carriedNowhere(o *outcome) bool { return o.flow.link != "" && o.kind == answer.Timeout }
+
+// result is one question asked both ways.
+type result struct {
+	q       answer.Question
+	answer  answer.Answer
+	outcome *outcome
+	why     string // the code that postern why gives, "" if it was not asked
+	differs []string
+}
+
+// ask sends a request, has it explained and compares.
+func (l *lab) ask(ctx context.Context, q answer.Question) (*result, error) {
+	// The request goes first: it makes Hosts and sites join.
+	o, err := l.send(ctx, q)
+	if err != nil {
+		return nil, fmt.Errorf("send: %w", err)
+	}
+	a, err := l.explain(ctx, q)
+	if err != nil {
+		return nil, fmt.Errorf("explain: %w", err)
+	}
+	r := &result{q: q, answer: a, outcome: o, differs: differ(q, &a, o)}
+	if o.id != "" && o.kind == answer.Response {
+		w, err := l.client.Request(ctx, o.id)
+		if err != nil {
+			return nil, fmt.Errorf("why: %w", err)
+		}
+		r.why = w.Answer.Code
+		if r.why != o.request && !backendAssumed(&w.Answer, o) {
+			r.differs = append(r.differs, fmt.Sprintf("why says %s (asked as %+v), the gateway recorded %s", r.why, w.Question, o.request))
+		}
+	}
+	return r, nil
+}

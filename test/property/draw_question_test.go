@@ -1,0 +1,262 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package property
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"postern.dev/postern/explain/answer"
+	"postern.dev/postern/model"
+)
+
+const base = model.DefaultBase
+
+// source draws who asks.
+func (d *draw) source() string {
+	switch n := d.IntN(20); {
+	case n < 13 && len(d.hosts) > 0:
+		return "host/" + pick(d, d.hosts...).Metadata.Name
+	case n < 16 && len(d.links) > 0:
+		l := pick(d, d.links...)
+		p := netip.MustParsePrefix(l.Spec.CIDRs[0])
+		a := p.Addr().Next()
+		for range 6 * d.IntN(2) {
+			a = a.Next()
+		}
+		if d.one(10) {
+			a = pick(d, netip.MustParseAddr("192.168.77.7"), netip.MustParseAddr("10.1.1.4"))
+		}
+		return "link/" + l.Metadata.Name + "/" + a.String()
+	}
+	return "internet/" + pick(d, callers...)
+}
+
+// region of an API or an Endpoint: its Gateway's.
+func (d *draw) region(gateway string) string {
+	for _, g := range d.gateways {
+		if g.Metadata.Name == gateway {
+			return g.Spec.Region
+		}
+	}
+	return "eu-1"
+}
+
+// hostName draws a host name, of a kind that means something most of the time.
+func (d *draw) hostName() string {
+	a := d.someAPI()
+	switch n := d.IntN(20); {
+	case n < 4 && a != nil:
+		return "${API/" + a.Metadata.Name + ".host}"
+	case n < 10 && len(d.endpoints) > 0:
+		return "${Endpoint/" + pick(d, d.endpoints...).Metadata.Name + ".host}"
+	case n < 12 && len(d.endpoints) > 0 && a != nil:
+		e := pick(d, d.endpoints...)
+		if len(a.Spec.Endpoints) > 0 && !d.one(5) {
+			name := pick(d, a.Spec.Endpoints...)
+			e = d.endpoints[slices.IndexFunc(d.endpoints, func(e *model.Endpoint) bool { return e.Metadata.Name == name })]
+		}
+		return "${API/" + a.Metadata.Name + ".id}-${Endpoint/" + e.Metadata.Name + ".id}.execute-api." + d.region(e.Spec.Gateway) + "." + base
+	case n < 14:
+		return "${Gateway/" + pick(d, d.gateways...).Metadata.Name + ".host}"
+	case n < 16 && len(d.domains) > 0:
+		name := pick(d, d.domains...).Metadata.Name
+		if name[0] == '*' {
+			name = "any" + name[1:]
+		}
+		return name
+	case n == 17 && d.one(2):
+		return pick(d, "abcdefghij.execute-api.eu-1."+base, "nosuch.example", "shop.execute-api.us-2."+base, "execute-api.eu-1."+base)
+	case n == 17:
+		return pick(d, "gw0", "gw1") + pick(d, ".management.", ".portal.", ".configuration.", ".") + base
+	}
+	if a != nil {
+		return "${API/" + a.Metadata.Name + ".host}"
+	}
+	return "nosuch.example"
+}
+
+func (d *draw) someAPI() *model.API {
+	if len(d.apis) == 0 {
+		return nil
+	}
+	return pick(d, d.apis...)
+}
+
+// zoneName draws a name that a Zone may hold.
+func (d *draw) zoneName() string {
+	if len(d.zones) == 0 {
+		return "nosuch.corp.example"
+	}
+	z := pick(d, d.zones...)
+	if len(z.Spec.Records) > 0 && !d.one(3) {
+		switch n := pick(d, z.Spec.Records...).Name; n {
+		case "@":
+			return z.Spec.Domain
+		case "*", "*.b":
+			return "drawn" + n[1:] + "." + z.Spec.Domain
+		default:
+			return n + "." + z.Spec.Domain
+		}
+	}
+	return pick(d, "api", "x", "b", "x.b", "x.y") + "." + z.Spec.Domain
+}
+
+// address draws an address, taken or not.
+func (d *draw) address() string {
+	switch d.IntN(8) {
+	case 0, 1:
+		if len(d.endpoints) > 0 {
+			return "${Endpoint/" + pick(d, d.endpoints...).Metadata.Name + ".address}"
+		}
+	case 2, 3:
+		if len(d.hosts) > 0 {
+			return "${Host/" + pick(d, d.hosts...).Metadata.Name + ".address}"
+		}
+	case 4:
+		return "${Gateway/" + pick(d, d.gateways...).Metadata.Name + ".address}"
+	case 5:
+		return pick(d, "10.1.1.4", "10.1.1.200", "10.2.1.5", "10.1.0.2", "10.2.0.2", "10.3.0.2")
+	case 6:
+		return pick(d, "198.18.77.77", "198.18.0.1", "198.18.0.2", "192.0.2.1", "10.77.0.1", "255.255.255.255", "224.0.0.1", "127.0.0.2", "169.254.169.254")
+	}
+	return pick(d, "192.168.9.9", "192.168.10.10", "10.2.1.4", "10.3.1.4", "172.16.0.9", "fd00:1:0:1::5", "fd00:99::9")
+}
+
+func bracket(host string) string {
+	if a, err := netip.ParseAddr(host); err == nil && a.Is6() {
+		return "[" + host + "]"
+	}
+	return host
+}
+
+// isHostOf6 tells whether the address of a reference may be an IPv6 one: then it
+// stands in brackets, which a reference cannot be put into.
+func (d *draw) refersTo6(host string) bool {
+	six := map[string]bool{}
+	for _, s := range d.subnets {
+		if p := netip.MustParsePrefix(s.Spec.CIDR); p.Addr().Is6() {
+			six[s.Metadata.Name] = true
+		}
+	}
+	for _, h := range d.hosts {
+		if host == "${Host/"+h.Metadata.Name+".address}" {
+			return six[h.Spec.Subnet]
+		}
+	}
+	for _, e := range d.endpoints {
+		if host == "${Endpoint/"+e.Metadata.Name+".address}" {
+			return six[e.Spec.Subnets[0]]
+		}
+	}
+	return false
+}
+
+// question draws a request.
+func (d *draw) question() answer.Question {
+	q := answer.Question{From: d.source(), Insecure: !d.one(3)}
+	host := d.hostName()
+	switch {
+	case d.one(12):
+		host = d.zoneName()
+	case d.one(10):
+		host = d.address()
+	}
+	scheme := pick(d, "https", "https", "https", "https", "https", "https", "https", "http", "tcp", "tcp", "udp", "dns")
+	if q.From[:4] == "inte" && scheme == "udp" {
+		scheme = "tcp"
+	}
+	if scheme == "tcp" || scheme == "udp" {
+		if d.one(2) {
+			host = d.address()
+		}
+	}
+	authority := bracket(host)
+	if d.refersTo6(host) {
+		authority = "[" + host + "]"
+	}
+	switch scheme {
+	case "dns":
+		q.URL = "dns://" + authority
+		return q
+	case "tcp":
+		q.URL = "tcp://" + authority + ":" + pick(d, "443", "443", "80", "8080", "22", "53", "3443", "8443")
+		return q
+	case "udp":
+		q.URL = "udp://" + authority + ":" + pick(d, "53", "53", "443", "8080")
+		return q
+	}
+	q.Method = pick(d, "", "", "", "GET", "POST", "DELETE", "OPTIONS", "HEAD", "PUT")
+	port := ""
+	switch {
+	case d.one(20):
+		port = pick(d, ":80", ":443", ":8443", ":3443", ":444")
+	case d.one(10) && scheme == "https":
+		port = ":443"
+	}
+	q.URL = scheme + "://" + authority + port + d.path()
+	if !d.one(4) {
+		q.Headers = d.headers(host)
+	}
+	return q
+}
+
+func (d *draw) path() string {
+	rest := pick(d, "/pets", "/pets", "/pets", "/pets/1", "/pets/1", "", "/", "/dogs", "/any/thing/at/all", "/pets?type=cat", "/pets/1%2F2", "//pets", "/./pets", "/x/../pets", "/pets/", "/p%65ts")
+	switch n := d.IntN(20); {
+	case n < 11:
+		return "/prod" + rest
+	case n < 13:
+		return "/test" + rest
+	case n < 14:
+		return rest
+	case n < 17:
+		if a := d.someAPI(); a != nil && a.Spec.Path != "" {
+			return "/" + a.Spec.Path + rest
+		}
+	case n < 19:
+		if len(d.domains) > 0 {
+			if p := pick(d, pick(d, d.domains...).Spec.Mappings...).Path; p != "" {
+				return "/" + p + rest
+			}
+			return rest
+		}
+	}
+	return pick(d, "/nosuch", "/Prod", "/prod%2Fpets", "/%70rod", "/moveda0") + rest
+}
+
+func (d *draw) headers(host string) []answer.Header {
+	var out []answer.Header
+	add := func(name, value string) { out = append(out, answer.Header{Name: name, Value: value}) }
+	a := d.someAPI()
+	endpoint := len(host) > 11 && host[:11] == "${Endpoint/"
+	switch {
+	case a == nil:
+	case endpoint && !d.one(5), d.one(12):
+		if d.one(4) {
+			add("Host", "${API/"+a.Metadata.Name+".host}")
+		} else {
+			add(pick(d, "x-apigw-api-id", "X-APIGW-API-ID"), "${API/"+a.Metadata.Name+".id}")
+		}
+	case d.one(20):
+		add("Host", d.hostName())
+	}
+	if d.one(12) {
+		add("x-apigw-api-id", pick(d, "abcdefghij", "", "ABC"))
+	}
+	if d.one(6) {
+		add("User-Agent", pick(d, "curl/8.5.0", "test"))
+	}
+	if d.one(10) {
+		add("Referer", pick(d, "https://a.example/", "https://b.example/"))
+	}
+	if d.one(20) {
+		add("X-HTTP-Method-Override", pick(d, "GET", "POST", "bad value"))
+	}
+	if d.one(20) {
+		add("x-api-key", fmt.Sprint(d.IntN(9)))
+	}
+	return out
+}

@@ -1,0 +1,204 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package property
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"postern.dev/postern/client"
+	"postern.dev/postern/client/wire"
+	"postern.dev/postern/explain/answer"
+	"postern.dev/postern/instance"
+	"postern.dev/postern/model"
+)
+
+// lab is one world that runs.
+type lab struct {
+	*instance.Instance
+	client  *client.Client
+	dir     string
+	backend *httptest.Server
+	trace   tracer
+	hosts   map[string]*tunnel
+	links   map[string]*tunnel
+}
+
+// hubPorts is how many Networks a world may have.
+const hubPorts = 4
+
+// errWorld marks an error in the world that was drawn, not in Postern.
+var errWorld = errors.New("the world is not valid")
+
+// start brings a world up. An error that is errWorld says that the world was
+// refused; anything else is a failure.
+func start(ctx context.Context, s *script) (*lab, error) {
+	l := &lab{hosts: map[string]*tunnel{}, links: map[string]*tunnel{}}
+	err := l.start(ctx, s)
+	if err != nil {
+		return nil, errors.Join(err, l.close())
+	}
+	return l, nil
+}
+
+func (l *lab) start(ctx context.Context, s *script) error {
+	var err error
+	if l.dir, err = os.MkdirTemp("", "postern-property-"); err != nil {
+		return err
+	}
+	low, err := freePorts(hubPorts)
+	if err != nil {
+		return err
+	}
+	l.backend = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		_, _ = io.WriteString(w, "the backend was asked for "+r.Method+" "+r.URL.Path)
+	}))
+	l.Instance, err = instance.Start(ctx, instance.Options{
+		Data: l.dir, Management: "127.0.0.1:0",
+		WireGuard: netip.MustParseAddr("127.0.0.1"), Low: low, High: low + hubPorts - 1,
+		AllowEgress: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
+		Trace:       l.trace.see,
+	})
+	if err != nil {
+		return err
+	}
+	set := l.Settings()
+	if l.client, err = client.New(client.Options{Address: set.Address, CA: set.CA, Token: set.Token}); err != nil {
+		return err
+	}
+	if _, err := l.client.Apply(ctx, l.real(s.objects), false); err != nil {
+		return refused("apply", err)
+	}
+	for i := range s.steps {
+		if err := l.step(ctx, &s.steps[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refused tells a world that was refused from a server that failed.
+func refused(what string, err error) error {
+	for _, e := range model.AsErrors(err) {
+		if e.Kind == model.Unavailable || e.Kind == model.Internal {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+	}
+	return fmt.Errorf("%w: %s: %w", errWorld, what, err)
+}
+
+func (l *lab) step(ctx context.Context, st *step) error {
+	var err error
+	switch {
+	case st.deploy != "":
+		_, err = l.client.Deploy(ctx, st.deploy, wire.Deploy{Stage: st.stage})
+		// A private API without a policy cannot be deployed, and stays so.
+		if err != nil && strings.Contains(err.Error(), "resource policy") {
+			return nil
+		}
+	case st.approve != "":
+		_, err = l.client.ApproveEndpoint(ctx, st.approve)
+	case st.reject != "":
+		_, err = l.client.RejectEndpoint(ctx, st.reject)
+	default:
+		_, err = l.client.Apply(ctx, l.real(st.apply), false)
+	}
+	if err != nil {
+		return refused("step", err)
+	}
+	return nil
+}
+
+// real puts the addresses of this world's backends into documents.
+func (l *lab) real(os []model.Object) []model.Object {
+	out := make([]model.Object, len(os))
+	for i, o := range os {
+		out[i] = o
+		if a, ok := o.(*model.API); ok {
+			a = model.Clone(a)
+			text := strings.ReplaceAll(string(a.Spec.OpenAPI), openBackend, l.backend.URL)
+			a.Spec.OpenAPI = json.RawMessage(strings.ReplaceAll(text, closedBackend, "http://127.0.0.1:1"))
+			out[i] = a
+		}
+	}
+	return out
+}
+
+// explain asks what becomes of a request.
+func (l *lab) explain(ctx context.Context, q answer.Question) (answer.Answer, error) {
+	return l.client.Explain(ctx, q)
+}
+
+// close ends everything and waits.
+func (l *lab) close() error {
+	var errs []error
+	for _, t := range l.hosts {
+		errs = append(errs, t.close())
+	}
+	for _, t := range l.links {
+		errs = append(errs, t.close())
+	}
+	if l.client != nil {
+		l.client.Close()
+	}
+	if l.Instance != nil {
+		errs = append(errs, l.Instance.Close())
+	}
+	if l.backend != nil {
+		l.backend.Close()
+	}
+	if l.dir != "" {
+		errs = append(errs, os.RemoveAll(l.dir))
+	}
+	return errors.Join(errs...)
+}
+
+var (
+	portsMu  sync.Mutex
+	lastPort = 20000 + os.Getpid()%200*128
+)
+
+// freePorts finds n UDP ports in a row that are free.
+func freePorts(n int) (int, error) {
+	portsMu.Lock()
+	defer portsMu.Unlock()
+	for range 1000 {
+		lastPort += n
+		if lastPort > 60000 {
+			lastPort = 20000
+		}
+		if free(lastPort, n) {
+			return lastPort, nil
+		}
+	}
+	return 0, errors.New("there are no free UDP ports")
+}
+
+func free(low, n int) bool {
+	for p := low; p < low+n; p++ {
+		c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: p})
+		if err != nil {
+			return false
+		}
+		if err := c.Close(); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// wait is longer than anything takes that is going to happen.
+const wait = 20 * time.Second

@@ -1,0 +1,162 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package property
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// perWorld is how many requests a world is asked for.
+const perWorld = 25
+
+// tally counts what was seen, so that a run that shows nothing is noticed.
+type tally struct {
+	mu       sync.Mutex
+	cases    uint64
+	worlds   int
+	invalid  int
+	outcomes map[string]int
+	failed   int
+	// shown are the disagreements that were reported, by sort: one of each is
+	// enough to look at.
+	shown map[string]int
+}
+
+// sort tells disagreements apart that are likely to have different causes.
+func (r *result) sort() string {
+	o := r.outcome
+	text := fmt.Sprint(r.answer.Symptom.Kind, r.answer.Code, o.kind, o.request, r.why)
+	if o.flow != nil {
+		text += o.flow.code
+	}
+	return text
+}
+
+func TestExplanationsComeTrue(t *testing.T) {
+	cases, seed := setting(t, "POSTERN_CASES", 500), setting(t, "POSTERN_SEED", 1)
+	workers := setting(t, "POSTERN_WORKERS", 2)
+	sum := &tally{outcomes: map[string]int{}, shown: map[string]int{}}
+	var next sync.Mutex
+	take := func() (uint64, bool) {
+		next.Lock()
+		defer next.Unlock()
+		sum.mu.Lock()
+		defer sum.mu.Unlock()
+		if sum.cases >= cases || len(sum.shown) >= 12 {
+			return 0, false
+		}
+		seed++
+		return seed - 1, true
+	}
+	var wait sync.WaitGroup
+	for range workers {
+		wait.Go(func() {
+			for {
+				s, ok := take()
+				if !ok {
+					return
+				}
+				sum.world(t, s)
+			}
+		})
+	}
+	wait.Wait()
+	t.Logf("%d requests in %d worlds, %d worlds refused, last seed %d", sum.cases, sum.worlds, sum.invalid, seed-1)
+	text, err := json.Marshal(sum.outcomes) // sorted
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s", text)
+	if sum.failed > 0 {
+		t.Errorf("%d disagreements; one of each sort was reported", sum.failed)
+	}
+	if sum.invalid > 3*sum.worlds {
+		t.Errorf("too many worlds are refused")
+	}
+}
+
+// world draws one world, runs it and compares.
+func (sum *tally) world(t *testing.T, seed uint64) {
+	ctx := t.Context()
+	d := newDraw(seed)
+	s := d.world()
+	l, err := start(ctx, s)
+	sum.mu.Lock()
+	if errors.Is(err, errWorld) {
+		sum.invalid++
+		if testing.Verbose() {
+			t.Logf("seed %d: %v", seed, err)
+		}
+	} else {
+		sum.worlds++
+	}
+	sum.mu.Unlock()
+	if err != nil {
+		if !errors.Is(err, errWorld) {
+			t.Errorf("seed %d: %v", seed, err)
+		}
+		return
+	}
+	defer func() {
+		if err := l.close(); err != nil {
+			t.Errorf("seed %d: close: %v", seed, err)
+		}
+	}()
+	for range perWorld {
+		q := d.question()
+		r, err := l.ask(ctx, q)
+		if err != nil {
+			t.Errorf("seed %d: %+v: %v", seed, q, err)
+			continue
+		}
+		sum.mu.Lock()
+		sum.cases++
+		sum.outcomes[fmt.Sprintf("%s %s", r.answer.Symptom.Kind, r.answer.Code)]++
+		if r.answer.Verdict == "unknown" {
+			sum.outcomes["unknown"]++
+		}
+		bad := len(r.differs) > 0
+		if bad {
+			sum.failed++
+			sum.shown[r.sort()]++
+			bad = sum.shown[r.sort()] == 1
+		}
+		sum.mu.Unlock()
+		if bad {
+			report(t, ctx, seed, s, r)
+		}
+	}
+}
+
+// report prints a disagreement and writes the file that replays it.
+func report(t *testing.T, ctx context.Context, seed uint64, s *script, r *result) {
+	s = shrink(ctx, s, r)
+	text, err := s.archive(fmt.Sprintf("Seed %d: %s.\n", seed, strings.Join(r.differs, "; ")), r.q, "")
+	if err != nil {
+		t.Errorf("seed %d: %v", seed, err)
+	}
+	dir := os.Getenv("POSTERN_DISAGREEMENTS")
+	if dir == "" {
+		dir = t.ArtifactDir()
+	}
+	name := filepath.Join(dir, fmt.Sprintf("seed-%d-%s.txtar", seed, strings.ReplaceAll(r.answer.Code, "/", "-")))
+	if err := os.WriteFile(name, text, 0o644); err != nil {
+		t.Error(err)
+	}
+	said, err := json.MarshalIndent(r.answer, "", "  ")
+	if err != nil {
+		t.Error(err)
+	}
+	o := r.outcome
+	t.Errorf("POSTERN_SEED=%d: %s\n%s\nreally: %s %d %q flow %+v gateway %q error %v\nexplained: %s\nwritten to %s",
+		seed, strings.Join(r.differs, "; "), text, o.kind, o.status, o.body, o.flow, o.request, o.err, said, name)
+}
