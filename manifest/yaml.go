@@ -47,7 +47,7 @@ func parseYAML(data []byte) (docs []*tree.Node, problems []*tree.Problem) {
 	if p := tooDeep(tokens); p != nil {
 		return nil, []*tree.Problem{p}
 	}
-	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+	file, err := parser.Parse(joined(tokens), 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		return nil, []*tree.Problem{syntax(err)}
 	}
@@ -80,6 +80,63 @@ func syntax(err error) *tree.Problem {
 		}
 	}
 	return p
+}
+
+// joined undoes what the lexer does to [group:app] and [fd00::/8] within {}: it
+// takes every colon there for the one behind a key. In YAML a colon with text
+// right behind it is a part of the plain scalar. Within braces themselves the
+// lexer is left alone.
+func joined(in token.Tokens) token.Tokens {
+	var open []token.Type
+	out := in[:0:0]
+	for _, t := range in {
+		switch t.Type {
+		case token.SequenceStartType, token.MappingStartType:
+			open = append(open, t.Type)
+		case token.SequenceEndType, token.MappingEndType:
+			open = open[:max(0, len(open)-1)]
+		}
+		if n := len(out); n > 0 && len(open) > 0 && open[len(open)-1] == token.SequenceStartType && continues(out[n-1], t) {
+			last := out[n-1]
+			last.Type, last.Value, last.Origin = token.StringType, last.Value+t.Value, last.Origin+t.Origin
+			last.Next = t.Next
+			if t.Next != nil {
+				t.Next.Prev = last
+			}
+			continue
+		}
+		out = append(out, t)
+	}
+	return out
+}
+
+// continues tells whether t is more of the plain scalar that ends before it.
+func continues(last, t *token.Token) bool {
+	scalar := func(t *token.Token) bool {
+		switch t.Type {
+		case token.StringType, token.IntegerType, token.FloatType, token.BinaryIntegerType, token.OctetIntegerType, token.HexIntegerType, token.BoolType, token.NullType:
+			return true
+		}
+		return false
+	}
+	adjoins := func(a, b *token.Token) bool {
+		return a.Position.Line == b.Position.Line && a.Position.Column+utf8.RuneCountInString(a.Value) == b.Position.Column
+	}
+	switch {
+	case !adjoins(last, t):
+		return false
+	case last.Type == token.MappingValueType:
+		// ::1 begins with one.
+		if last.Prev == nil || last.Prev.Type != token.SequenceStartType && last.Prev.Type != token.CollectEntryType {
+			return false
+		}
+	case !scalar(last):
+		return false
+	}
+	if t.Type == token.MappingValueType {
+		return t.Next != nil && adjoins(t, t.Next) && (scalar(t.Next) || t.Next.Type == token.MappingValueType)
+	}
+	return scalar(t) && strings.HasSuffix(last.Value, ":")
 }
 
 // tooDeep finds nesting that the recursive parser should not be given.
