@@ -254,6 +254,9 @@ func (i *Instance) keepSettings(ctx context.Context, a *pki.Authority) error {
 // Settings are what a client needs to call the management API as admin.
 func (i *Instance) Settings() settings.Settings { return i.settings }
 
+// ConfigPath is where the client settings stand.
+func (i *Instance) ConfigPath() string { return filepath.Join(i.opts.Data, settings.FileName) }
+
 // Done is closed when the management API has ended, as it does only when its
 // socket fails or the Instance is closed.
 func (i *Instance) Done() <-chan struct{} { return i.done }
