@@ -1,15 +1,16 @@
 // Copyright The Postern Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command report reads what go test -json wrote, prints what failed, and fails
-// if a test was skipped in every run that had it.
+// Command report reads what go test -json wrote, prints what failed, and fails if
+// anything did; with -skips also if a test was skipped in every run that had it.
 //
-//	report FILE...
+//	report [-skips] FILE...
 package main
 
 import (
 	"bufio"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -39,8 +40,10 @@ type results struct {
 }
 
 func main() {
+	skips := flag.Bool("skips", false, "fail for tests that were never run")
+	flag.Parse()
 	r := results{output: map[name][]string{}, skipped: map[name]bool{}, notSkip: map[name]bool{}}
-	for _, path := range os.Args[1:] {
+	for _, path := range flag.Args() {
 		f, err := os.Open(path)
 		if err == nil {
 			err = r.read(f)
@@ -51,7 +54,7 @@ func main() {
 			os.Exit(2)
 		}
 	}
-	if !r.print(os.Stdout) {
+	if !r.print(os.Stdout, *skips) {
 		os.Exit(1)
 	}
 }
@@ -87,14 +90,15 @@ func (r *results) read(in io.Reader) error {
 	return lines.Err()
 }
 
-// print tells of failures and skips, and reports whether there were none.
-func (r *results) print(w io.Writer) bool {
+// print tells of failures and, if asked for, of what was never run; it reports
+// whether there was nothing to tell.
+func (r *results) print(w io.Writer, never bool) bool {
 	for _, n := range r.failed {
 		fmt.Fprintf(w, "FAILED %s\n%s", n, strings.Join(r.output[n], ""))
 	}
 	var skips []name
 	for n := range r.skipped {
-		if !r.notSkip[n] {
+		if never && !r.notSkip[n] {
 			skips = append(skips, n)
 		}
 	}
