@@ -233,3 +233,19 @@ func literal(e ast.Expr) (string, bool) {
 	s, err := strconv.Unquote(l.Value)
 	return s, err == nil
 }
+
+func TestTheMapShowsEveryFolder(t *testing.T) {
+	const page = "ARCHITECTURE.md"
+	text := read(t, page)
+	seen := map[string]bool{}
+	for _, name := range files(t, ".go") {
+		top, _, below := strings.Cut(name, "/")
+		if !below || seen[top] || top == "tools" {
+			continue
+		}
+		seen[top] = true
+		if !strings.Contains(text, "["+top+"]") && !strings.Contains(text, "["+top+"/") {
+			t.Errorf("%s does not say what %s holds", page, top)
+		}
+	}
+}
