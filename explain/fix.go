@@ -4,96 +4,123 @@
 package explain
 
 import (
-	"maps"
+	"encoding/json"
 	"slices"
 	"strings"
+	"time"
 
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
 )
 
+// The bounds of the search for fixes.
 const (
 	// maxDepth is how many changes one way to a working request may take.
 	maxDepth = 6
-	// maxTries bounds the changed worlds that one question compiles.
-	maxTries = 80
-	// maxOpens bounds what is listed of what else a fix lets in.
+	// maxTries bounds the changed worlds that one question compiles, maxAsked
+	// the changed questions that it asks, maxTime both.
+	maxTries = 100
+	maxAsked = 1000
+	maxTime  = 5 * time.Second
+	// maxFixes is how many fixes are offered.
+	maxFixes = 16
+	// maxOpens bounds each list of what else a fix opens or breaks.
 	maxOpens = 20
 )
 
-// change is one proposal: of resources, of the request, or of the world around.
-type change struct {
-	summary string
-	// puts are changed copies of resources, patch is the same for people.
-	puts  []model.Object
-	patch []answer.Patch
-	// request is another way to ask, ask the question that results.
-	request *answer.RequestChange
-	ask     *answer.Question
-	// linkUp says that the change is to bring up links.
-	linkUp   bool
-	commands []string
+// search tries changes, within bounds.
+type search struct {
+	tries, asked int
+	until        time.Time
+	// before is who gets through as things are; nil until it is asked.
+	before *Reachability
 }
 
-// search tries changes, within bounds.
-type search struct{ tries int }
+// spent tells whether the search has to end.
+func (s *search) spent() bool { return time.Now().After(s.until) }
 
 // fixes proposes changes for each blocker, tries each one together with what
 // the other blockers need, and returns those that let the request through.
 func fixes(t *trail) []answer.Fix {
-	s := &search{}
+	s := &search{until: time.Now().Add(maxTime)}
 	out := []answer.Fix{}
 	seen := map[string]bool{}
 	for _, stop := range t.stops {
 		for _, c := range propose(t, stop) {
-			if seen[c.summary] {
-				continue
+			for x := &c; x != nil && len(out) < maxFixes; x = x.or {
+				key := x.key()
+				if seen[key] {
+					break
+				}
+				seen[key] = true
+				if f, ok := s.fix(t, stop, x); ok {
+					out = append(out, f)
+					break
+				}
 			}
-			seen[c.summary] = true
-			next, ok := s.apply(t, c)
-			if !ok || next.blockedBy(t, stop) || !s.solve(next, maxDepth-1) {
-				continue
-			}
-			out = append(out, answer.Fix{
-				Summary: c.summary, For: stop.code, Patch: c.patch, Request: c.request, Commands: c.commands,
-				Verified: true, AlsoOpens: opens(t, next, c),
-			})
 		}
 	}
 	return out
 }
 
-// solve tells whether some further changes let the request of t through.
-func (s *search) solve(t *trail, depth int) bool {
+// fix tries one change.
+func (s *search) fix(t *trail, at stop, c *change) (answer.Fix, bool) {
+	next, ok := s.apply(t, c)
+	if !ok || !c.shifts && next.blockedBy(t, at) {
+		return answer.Fix{}, false
+	}
+	end := s.solve(next, maxDepth-1)
+	if end == nil || s.spent() {
+		return answer.Fix{}, false
+	}
+	f := answer.Fix{
+		Summary: c.summary, For: at.code, Patch: c.patch, Request: c.request, Commands: c.commands, Verified: true,
+	}
+	s.effects(&f, t, end, c)
+	return f, true
+}
+
+// solve looks for further changes that let the request of t through, and
+// returns the question as it is asked then; nil if there are none.
+func (s *search) solve(t *trail, depth int) *trail {
 	if t.Verdict == answer.Allow {
-		return true
+		return t
 	}
-	if t.Verdict != answer.Deny || depth == 0 {
-		return false
+	if t.Verdict != answer.Deny || depth == 0 || s.spent() {
+		return nil
 	}
-	stop := t.stops[0]
-	for _, c := range propose(t, stop) {
-		next, ok := s.apply(t, c)
-		if ok && !next.blockedBy(t, stop) && s.solve(next, depth-1) {
-			return true
+	at := t.stops[0]
+	for _, c := range propose(t, at) {
+		for x := &c; x != nil; x = x.or {
+			next, ok := s.apply(t, x)
+			if !ok || !x.shifts && next.blockedBy(t, at) {
+				continue
+			}
+			if end := s.solve(next, depth-1); end != nil {
+				return end
+			}
 		}
 	}
-	return false
+	return nil
 }
 
 // apply asks again with c. A change that is refused, as one that would break
 // something else's validity, does not apply.
-func (s *search) apply(t *trail, c change) (*trail, bool) {
-	if s.tries >= maxTries {
+func (s *search) apply(t *trail, c *change) (*trail, bool) {
+	w, q := t.w, t.q
+	if s.asked++; s.asked > maxAsked {
 		return nil, false
 	}
-	s.tries++
-	w, q := t.w, t.q
 	if len(c.puts) > 0 {
-		var err error
-		if w, err = w.Try(model.Change{Puts: c.puts}); err != nil {
+		if s.tries++; s.tries > maxTries || s.spent() {
 			return nil, false
 		}
+		next, err := w.Try(model.Change{Puts: c.puts})
+		if err != nil {
+			return nil, false
+		}
+		next.LinkUp = w.LinkUp // a Link is no more up than it was
+		w = next
 	}
 	if c.linkUp {
 		up := *w
@@ -107,11 +134,13 @@ func (s *search) apply(t *trail, c change) (*trail, bool) {
 	return next, err == nil
 }
 
-// blockedBy tells whether the blocker that stopped before still stands.
+// blockedBy tells whether the blocker that stopped before still stands: the
+// same code at the same place of the same resource.
 func (t *trail) blockedBy(before *trail, s stop) bool {
-	b := before.Hops[s.hop]
-	return slices.ContainsFunc(t.Blockers, func(x answer.Blocker) bool {
-		return x.Code == b.Code && x.Component == b.Component
+	b := &before.Hops[s.hop]
+	return slices.ContainsFunc(t.stops, func(x stop) bool {
+		h := &t.Hops[x.hop]
+		return h.Code == b.Code && h.Component == b.Component && (h.Rule == nil || b.Rule == nil || *h.Rule == *b.Rule)
 	})
 }
 
@@ -144,61 +173,38 @@ func propose(t *trail, s stop) []change {
 	return nil
 }
 
-// opens lists the callers and URLs that a change newly lets through, beside
-// those that were asked about.
-func opens(before, after *trail, c change) []answer.Opening {
+// effects lists whom else a change of resources lets in and whom it keeps out,
+// together with the other changes that it was tried with: by itself it may open
+// nothing, because something else is in the way.
+func (s *search) effects(f *answer.Fix, before, after *trail, c *change) {
 	if len(c.puts) == 0 {
-		return nil
+		return
 	}
-	gained, _ := Difference(Reach(before.w), Reach(after.w))
-	gained = slices.DeleteFunc(gained, func(o answer.Opening) bool { return o.From == before.from.name && o.To == before.q.URL })
-	if len(gained) > maxOpens {
-		gained = gained[:maxOpens]
+	more := []*trail{before, after}
+	if s.before == nil {
+		now := *before.w
+		now.LinkUp = nil // what a change opens does not hang on the weather
+		s.before = reach(&now, before)
 	}
-	return gained
+	later := *after.w
+	later.LinkUp = nil
+	gained, lost := Difference(s.before, reach(&later, more...))
+	own := map[answer.Opening]bool{}
+	for _, t := range more {
+		own[answer.Opening{From: t.from.name, To: asked(t)}] = true
+	}
+	gained = slices.DeleteFunc(gained, func(o answer.Opening) bool { return own[o] })
+	f.AlsoOpens, f.Breaks = first(gained, maxOpens), first(lost, maxOpens)
+	f.Omitted = len(gained) - len(f.AlsoOpens) + len(lost) - len(f.Breaks)
 }
 
-// object returns a copy of a resource to change.
-func object[T model.Object](t *trail, name string) (T, bool) {
-	o, ok := model.Get[T](t.w.Set, name)
-	if !ok {
-		return o, false
-	}
-	return model.Clone(o), true
-}
+func first[T any](list []T, n int) []T { return list[:min(n, len(list))] }
 
-// put is a change of one resource.
-func put(summary string, o model.Object, ops ...answer.PatchOperation) change {
-	ref := model.RefOf(o).String()
-	return change{
-		summary: summary, puts: []model.Object{o},
-		patch:    []answer.Patch{{Resource: ref, Ops: ops}},
-		commands: []string{"postern apply -f FILE   # with the change of " + ref},
+// key is what makes two changes the same to whoever reads them.
+func (c *change) key() string {
+	b, err := json.Marshal([]any{c.patch, c.request, c.commands})
+	if err != nil {
+		return c.summary
 	}
-}
-
-// ask is a change of the request's URL and headers; an empty value takes a
-// header out.
-func ask(t *trail, summary, url string, headers map[string]string) change {
-	q := t.q
-	q.URL = url
-	q.Headers = slices.DeleteFunc(slices.Clone(q.Headers), func(h answer.Header) bool {
-		_, replaced := headers[strings.ToLower(h.Name)]
-		return replaced
-	})
-	r := &answer.RequestChange{Method: q.Method, URL: url}
-	for _, k := range slices.Sorted(maps.Keys(headers)) {
-		v := headers[k]
-		if v != "" {
-			q.Headers = append(q.Headers, answer.Header{Name: k, Value: v})
-			if r.Headers == nil {
-				r.Headers = map[string]string{}
-			}
-			r.Headers[k] = v
-		}
-		if _, sent := header(&t.q, k); sent && v == "" {
-			r.Without = append(r.Without, k)
-		}
-	}
-	return change{summary: summary, ask: &q, request: r}
+	return string(b)
 }

@@ -4,9 +4,9 @@
 package explain
 
 import (
+	"slices"
 	"strings"
 
-	"postern.dev/postern/decide/request"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
@@ -23,7 +23,7 @@ func proposeName(t *trail) []change {
 		a := t.s.APIs[name]
 		if a.Host == t.to.name {
 			out = append(out, t.byEndpoints(a, t.to.path)...)
-			out = append(out, t.privateDNSOn(a)...)
+			out = append(out, t.privateDNSOn(a.Gateway)...)
 		}
 	}
 	for _, g := range keys(t.s.Gateways) {
@@ -36,7 +36,89 @@ func proposeName(t *trail) []change {
 				t.url("https", e.Host, t.to.path), map[string]string{"host": h.Name}))
 		}
 	}
-	return out
+	out = append(out, t.recordInZone()...)
+	return append(out, t.nearName()...)
+}
+
+// recordInZone proposes the record that a private zone lacks although it hides
+// a public one.
+func (t *trail) recordInZone() []change {
+	v := &t.name
+	if v.Zone == nil || !v.Zone.Private || v.Zone.Owner.Kind != model.KindZone {
+		return nil
+	}
+	z, ok := object[*model.Zone](t, v.Zone.Owner.Name)
+	public, addrs := lookup(t.s, &source{flow: t.from.flow}, v.Name)
+	if !ok || len(addrs) == 0 {
+		return nil
+	}
+	relative := strings.TrimSuffix(strings.TrimSuffix(v.Name, v.Zone.Domain), ".")
+	if relative == "" {
+		relative = "@"
+	}
+	r := model.Record{Name: relative, Type: "A", Values: texts(addrs)}
+	if addrs[0].Is6() {
+		r.Type = "AAAA"
+	}
+	op := answer.PatchOperation{Op: "add", Path: "/spec/records/-", Value: r}
+	if len(z.Spec.Records) == 0 {
+		op.Path, op.Value = "/spec/records", []model.Record{r}
+	}
+	z.Spec.Records = append(slices.Clone(z.Spec.Records), r)
+	return []change{put("put "+v.Name+" into Zone/"+z.Metadata.Name+", which hides the public answer, with the address of "+public.Owner.String(), z, op)}
+}
+
+// maxTypos is how many letters a name may differ in to be taken for another.
+const maxTypos = 3
+
+// nearName proposes the served name that the one asked for looks like.
+func (t *trail) nearName() []change {
+	best, least := "", maxTypos+1
+	for _, g := range keys(t.s.Gateways) {
+		for _, host := range keys(t.s.Gateways[g].Hosts) {
+			if d := distance(t.to.name, host, least); d > 0 && d < least {
+				best, least = host, d
+			}
+		}
+	}
+	if best == "" {
+		return nil
+	}
+	return []change{ask(t, "ask for "+best+", which looks like what was meant", t.url(t.to.scheme, best+t.portPart(), t.to.path), nil)}
+}
+
+// portPart is the port as it stands in the question's URL.
+func (t *trail) portPart() string {
+	if i := strings.LastIndexByte(t.to.host, ':'); i >= 0 {
+		return t.to.host[i:]
+	}
+	return ""
+}
+
+// distance is how many letters to insert, delete or replace to make a of b;
+// most or more is told as most.
+func distance(a, b string, most int) int {
+	if len(a)-len(b) >= most || len(b)-len(a) >= most || len(a) > 255 {
+		return most
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		left, diagonal := i+1, row[0]
+		row[0] = left
+		for j := range len(b) {
+			up := row[j+1]
+			if a[i] == b[j] {
+				left = diagonal
+			} else {
+				left = 1 + min(left, up, diagonal)
+			}
+			diagonal, row[j+1] = up, left
+		}
+	}
+	return min(row[len(b)], most)
 }
 
 // byEndpoints proposes to call an API at each Endpoint of its Gateway by the
@@ -47,6 +129,10 @@ func (t *trail) byEndpoints(a *snapshot.API, path string) []change {
 	}
 	var out []change
 	for _, e := range a.Gateway.Endpoints {
+		if !t.to.web() {
+			out = append(out, ask(t, "ask for Endpoint/"+e.Name+" by its own name", t.to.scheme+"://"+e.Host+t.portPart(), nil))
+			continue
+		}
 		out = append(out, ask(t, "call Endpoint/"+e.Name+" by its own name and name the API in the header "+apiIDHeader,
 			t.url("https", e.Host, path), map[string]string{apiIDHeader: a.ID, "host": ""}))
 	}
@@ -54,9 +140,9 @@ func (t *trail) byEndpoints(a *snapshot.API, path string) []change {
 }
 
 // privateDNSOn proposes private DNS on an Endpoint in the caller's Network.
-func (t *trail) privateDNSOn(a *snapshot.API) []change {
+func (t *trail) privateDNSOn(g *snapshot.Gateway) []change {
 	var out []change
-	for _, e := range a.Gateway.Endpoints {
+	for _, e := range g.Endpoints {
 		if e.PrivateDNS || e.Network != t.from.net {
 			continue
 		}
@@ -84,150 +170,4 @@ func (t *trail) privateDNSOff() []change {
 	x.Spec.PrivateDNS = &off
 	return []change{put("switch private DNS of Endpoint/"+z.Owner.Name+" off; callers of private APIs then need the Endpoint's own name", x,
 		answer.PatchOperation{Op: "add", Path: "/spec/privateDNS", Value: false})}
-}
-
-// proposeOtherName proposes the name or header under which the API is served
-// where the caller arrives, or another place where it is.
-func proposeOtherName(t *trail, s stop) []change {
-	if t.web == nil {
-		return nil
-	}
-	a := t.web.verdict.API
-	switch s.code {
-	case request.CodeAPINotPrivate:
-		if a == nil {
-			return nil
-		}
-		out := t.byDomains(a)
-		if len(out) == 0 {
-			out = t.newDomain(a)
-		}
-		return append(out, t.privateDNSOff()...)
-	case request.CodeAPIIDMissing, request.CodeAPIIDUnknown, request.CodeHostUnknown, request.CodeUnknownName:
-		out := t.withAPIID()
-		out = append(out, t.aliasForCNAME()...)
-		for _, name := range keys(t.s.APIs) {
-			if api := t.s.APIs[name]; api.Gateway == t.web.arrival.Gateway {
-				out = append(out, t.byDomains(api)...)
-			}
-		}
-		return out
-	case request.CodePublicAccessOff:
-		g, ok := object[*model.Gateway](t, t.web.arrival.Gateway.Name)
-		if !ok {
-			return nil
-		}
-		on := true
-		g.Spec.PublicAccess = &on
-		return []change{put("open the public access of Gateway/"+g.Metadata.Name, g,
-			answer.PatchOperation{Op: "replace", Path: "/spec/publicAccess", Value: true})}
-	}
-	return nil
-}
-
-// withAPIID proposes the header that names a private API, those first that
-// have the Stage which the path names.
-func (t *trail) withAPIID() []change {
-	e := t.web.arrival.Endpoint
-	if e == nil {
-		return nil
-	}
-	first, _, _ := strings.Cut(strings.TrimPrefix(t.to.path, "/"), "/")
-	var named, others []change
-	for _, name := range keys(t.s.APIs) {
-		a := t.s.APIs[name]
-		if a.Gateway != e.Gateway || a.Type != model.Private {
-			continue
-		}
-		c := ask(t, "name API/"+a.Name+" in the header "+apiIDHeader, t.url("https", e.Host, t.to.path),
-			map[string]string{apiIDHeader: a.ID, "host": ""})
-		if a.Stages[first] != nil {
-			named = append(named, c)
-		} else {
-			others = append(others, c)
-		}
-	}
-	if len(named) > 0 {
-		return named
-	}
-	return others
-}
-
-// byDomains proposes the Domains that map to a, outside Endpoints.
-func (t *trail) byDomains(a *snapshot.API) []change {
-	var out []change
-	for _, host := range keys(a.Gateway.Hosts) {
-		h := a.Gateway.Hosts[host]
-		if h.Kind != snapshot.HostDomain || h.Domain.Type == model.Private || strings.HasPrefix(host, "*.") || host == t.to.name {
-			continue
-		}
-		for _, m := range h.Domain.Mappings {
-			if m.API == a && m.Stage != nil {
-				out = append(out, ask(t, "call it by its Domain "+host+", which resolves to a public address",
-					t.url("https", host, t.below(a, m.Path)), map[string]string{apiIDHeader: "", "host": ""}))
-				break
-			}
-		}
-	}
-	return out
-}
-
-// below is the question's path without the Stage, under a mapping's path.
-func (t *trail) below(a *snapshot.API, base string) string {
-	path := strings.TrimPrefix(t.to.path, "/")
-	if first, rest, _ := strings.Cut(path, "/"); a.Stages[first] != nil {
-		path = rest
-	}
-	if base != "" {
-		path = base + "/" + path
-	}
-	return "/" + path
-}
-
-// newDomain proposes a Domain of type edge for a public API that has none.
-func (t *trail) newDomain(a *snapshot.API) []change {
-	first, _, _ := strings.Cut(strings.TrimPrefix(t.to.path, "/"), "/")
-	if a.Type == model.Private || a.Stages[first] == nil {
-		return nil
-	}
-	host := a.Name + ".api." + t.s.Base
-	d := &model.Domain{
-		Head: model.Head{Metadata: model.Metadata{Name: host}},
-		Spec: model.DomainSpec{Type: model.Edge, Mappings: []model.Mapping{{API: a.Name, Stage: first}}},
-	}
-	c := put("give API/"+a.Name+" a Domain, which resolves to a public address, and call it by that (any name of yours will do)", d,
-		answer.PatchOperation{Op: "add", Path: "", Value: d})
-	r := ask(t, "", t.url("https", host, t.below(a, "")), map[string]string{apiIDHeader: "", "host": ""})
-	c.ask, c.request = r.ask, r.request
-	return []change{c}
-}
-
-// aliasForCNAME proposes addresses in place of a CNAME that a private zone
-// chases into private DNS.
-func (t *trail) aliasForCNAME() []change {
-	if len(t.name.Answers) < 2 {
-		return nil
-	}
-	first := t.name.Answers[0]
-	if first.Zone == nil || first.Zone.Owner.Kind != model.KindZone {
-		return nil
-	}
-	z, ok := object[*model.Zone](t, first.Zone.Owner.Name)
-	if !ok {
-		return nil
-	}
-	g := t.web.arrival.Gateway
-	for i, r := range z.Spec.Records {
-		full := strings.TrimSuffix(strings.ToLower(r.Name)+"."+strings.ToLower(z.Spec.Domain), ".")
-		if r.Name == "" || r.Name == "@" {
-			full = strings.ToLower(z.Spec.Domain)
-		}
-		if !strings.EqualFold(r.Type, "CNAME") || full != first.Name {
-			continue
-		}
-		z.Spec.Records[i] = model.Record{Name: r.Name, Type: "A", TTL: r.TTL, Values: []string{"${Gateway/" + g.Name + ".address}"}}
-		return []change{put("make "+first.Name+" an alias of Gateway/"+g.Name+": its addresses in place of the CNAME", z,
-			answer.PatchOperation{Op: "replace", Path: "/spec/records/" + itoa(i), Value: z.Spec.Records[i]})}
-	}
-	return nil
 }

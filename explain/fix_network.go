@@ -6,6 +6,7 @@ package explain
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"postern.dev/postern/decide/flow"
@@ -15,53 +16,73 @@ import (
 )
 
 // proposeGroup proposes the smallest rule that admits the flow, before
-// whatever denies it.
+// whatever denies it; or, if nothing comes before that, to take it out.
 func proposeGroup(t *trail, s stop) []change {
 	step := s.flow
-	if step == nil || step.Rule == nil || step.Rule.Resource.Kind != model.KindSecurityGroup {
+	if step == nil || step.Set == nil || step.Rule == nil {
 		return nil
 	}
 	var out []change
+	deny, at := denyRule(t, step)
+	priority := model.DefaultPriority
+	if deny != nil {
+		priority = min(priority, deny.Priority-1)
+	}
 	for _, ref := range step.Set.Groups {
-		g, ok := object[*model.SecurityGroup](t, ref.Name)
-		if !ok {
-			continue
+		if g, ok := object[*model.SecurityGroup](t, ref.Name); ok && priority > 0 {
+			out = append(out, addRule(t, step, g, priority))
 		}
-		r := model.Rule{Direction: "inbound", Action: "allow", Protocol: t.to.proto.String()}
-		peer := []string{netip.PrefixFrom(step.Remote, step.Remote.BitLen()).String()}
-		r.From = peer
-		what := "from"
-		if step.Way == sg.Outbound {
-			r.Direction, r.From, r.To, what = "outbound", nil, peer, "to"
-		}
-		if t.to.proto != sg.ICMP {
-			r.Ports = []string{strconv.Itoa(int(t.to.port))}
-		}
-		if r.Priority = before(t, step); r.Priority == 0 {
-			continue
-		}
-		g.Spec.Rules = append(g.Spec.Rules, r)
-		out = append(out, put(
-			fmt.Sprintf("add a rule to SecurityGroup/%s that allows %s %s port %d %s %s", ref.Name, r.Direction, r.Protocol, t.to.port, what, peer[0]),
-			g, answer.PatchOperation{Op: "add", Path: "/spec/rules/-", Value: r},
-		))
+	}
+	if g, ok := object[*model.SecurityGroup](t, step.Rule.Resource.Name); ok && len(out) == 0 && deny != nil {
+		g.Spec.Rules = slices.Delete(g.Spec.Rules, at, at+1)
+		c := put("take the rule "+step.Rule.Path+" out of "+step.Rule.Resource.String()+", which denies it before any other", g,
+			answer.PatchOperation{Op: "remove", Path: "/spec/rules/" + strconv.Itoa(at)})
+		c.shifts = true
+		out = append(out, c)
 	}
 	return out
 }
 
-// before is a priority that comes before the rule that stopped the flow; 0 if
-// there is none.
-func before(t *trail, step *flow.Step) int {
+// addRule adds a rule for exactly this flow.
+func addRule(t *trail, step *flow.Step, g *model.SecurityGroup, priority int) change {
+	peer := netip.PrefixFrom(step.Remote, step.Remote.BitLen()).String()
+	r := model.Rule{Direction: model.Inbound, Protocol: t.to.proto.String(), From: []string{peer}}
+	what := r.Protocol
+	if priority != model.DefaultPriority {
+		r.Priority = priority
+	}
+	if t.to.proto != sg.ICMP {
+		r.Ports = []string{strconv.Itoa(int(t.to.port))}
+		what += " port " + r.Ports[0]
+	}
+	way := "in from"
+	if step.Way == sg.Outbound {
+		r.Direction, r.From, r.To, way = model.Outbound, nil, r.From, "out to"
+	}
+	op := answer.PatchOperation{Op: "add", Path: "/spec/rules/-", Value: r}
+	if len(g.Spec.Rules) == 0 {
+		op.Path, op.Value = "/spec/rules", []model.Rule{r}
+	}
+	g.Spec.Rules = append(slices.Clone(g.Spec.Rules), r)
+	summary := fmt.Sprintf("let SecurityGroup/%s allow %s %s %s", g.Metadata.Name, what, way, peer)
+	if step.Way == sg.Outbound && !slices.ContainsFunc(g.Spec.Rules[:len(g.Spec.Rules)-1], func(r model.Rule) bool { return r.Direction == model.Outbound }) {
+		summary += "; it declares no outbound rule yet, and with one its other outbound traffic is denied"
+	}
+	return put(summary, g, op)
+}
+
+// denyRule finds the written rule that stopped the flow, if it denies.
+func denyRule(t *trail, step *flow.Step) (*model.Rule, int) {
 	g, ok := model.Get[*model.SecurityGroup](t.w.Set, step.Rule.Resource.Name)
-	if !ok {
-		return model.DefaultPriority
+	if !ok || step.Rule.Resource.Kind != model.KindSecurityGroup {
+		return nil, 0
 	}
 	for i := range g.Spec.Rules {
-		if fmt.Sprintf("spec.rules[%d]", i) == step.Rule.Path && g.Spec.Rules[i].Action == "deny" {
-			return g.Spec.Rules[i].Priority - 1
+		if fmt.Sprintf("spec.rules[%d]", i) == step.Rule.Path && g.Spec.Rules[i].Action == model.Deny {
+			return &g.Spec.Rules[i], i
 		}
 	}
-	return model.DefaultPriority
+	return nil, 0
 }
 
 // proposeRoute proposes the route that is missing.
@@ -75,9 +96,9 @@ func proposeRoute(t *trail, s stop) []change {
 	case flow.LinkDown:
 		name := step.Component.Name
 		return []change{{
-			summary:  "bring up Link/" + name + ": its site has no tunnel to the hub with the key that is registered",
+			summary:  "bring up Link/" + name + ": let its site connect to the hub with the key that is registered, or register another",
 			linkUp:   true,
-			commands: []string{"postern config wireguard link/" + name, "postern describe link " + name},
+			commands: []string{"postern describe link/" + name, "postern config wireguard link/" + name + "   # makes a new key"},
 		}}
 	case flow.ForeignSource:
 		if src.Link == nil {
@@ -113,8 +134,7 @@ func peer(t *trail, dst netip.Addr) []change {
 			Head: model.Head{Metadata: model.Metadata{Name: own.Name + "-" + name}},
 			Spec: model.PeeringSpec{Networks: []string{own.Name, name}},
 		}
-		out = append(out, put("peer Network/"+own.Name+" with Network/"+name, p,
-			answer.PatchOperation{Op: "add", Path: "", Value: p}))
+		out = append(out, create("peer Network/"+own.Name+" with Network/"+name, p))
 	}
 	return out
 }
@@ -125,15 +145,17 @@ func internetRoute(t *trail) []change {
 	if i == nil || i.Subnet == nil || !onInternet(t, t.flow.Query.Dst) {
 		return nil
 	}
-	c := change{summary: "give Subnet/" + i.Subnet.Name + " a route to the internet", commands: []string{"postern apply -f FILE   # with the change"}}
+	c := change{summary: "give Subnet/" + i.Subnet.Name + " a route to the internet"}
 	if n, ok := object[*model.Network](t, i.Network.Name); ok && !n.Spec.InternetGateway {
 		n.Spec.InternetGateway = true
 		c.puts = append(c.puts, n)
 		c.patch = append(c.patch, answer.Patch{Resource: model.RefOf(n).String(), Ops: []answer.PatchOperation{{Op: "add", Path: "/spec/internetGateway", Value: true}}})
+		c.commands = append(c.commands, edits(model.RefOf(n))...)
 		c.summary += " and Network/" + i.Network.Name + " an internet gateway"
 	}
 	if s, ok := object[*model.Subnet](t, i.Subnet.Name); ok && !s.Spec.InternetRoute {
 		s.Spec.InternetRoute = true
+		c.commands = append(c.commands, edits(model.RefOf(s))...)
 		c.puts = append(c.puts, s)
 		c.patch = append(c.patch, answer.Patch{Resource: model.RefOf(s).String(), Ops: []answer.PatchOperation{{Op: "add", Path: "/spec/internetRoute", Value: true}}})
 	}
@@ -153,14 +175,17 @@ func proposeListen(t *trail, s stop) []change {
 	if s.web >= 0 {
 		return proposeOtherName(t, s)
 	}
-	g := t.flow.Target
-	switch {
-	case g.Kind == flow.ToGateway, g.Interface != nil && g.Interface.Endpoint != nil:
-		if t.to.web() && (t.to.scheme != "https" || t.to.port != flow.EndpointPort) {
-			return []change{ask(t, "call https on port 443", t.url("https", t.hostname(), t.to.path), nil)}
-		}
+	if t.gateway() == nil || t.to.proto != sg.TCP {
+		return nil
 	}
-	return nil
+	var out []change
+	switch {
+	case t.to.web() && (t.to.scheme != "https" || t.to.port != flow.EndpointPort):
+		out = append(out, ask(t, "call https on port 443", t.url("https", t.hostname(), t.to.path), nil))
+	case t.to.scheme == "tcp" && t.to.port != flow.EndpointPort:
+		out = append(out, ask(t, "call port 443, the only one that is served there", "tcp://"+t.hostname()+":443", nil))
+	}
+	return out
 }
 
 // proposeApproval proposes that the Gateway's owner approves the Endpoint.

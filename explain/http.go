@@ -8,12 +8,12 @@ import (
 	"strconv"
 	"strings"
 
+	"postern.dev/postern/compile"
 	"postern.dev/postern/decide/flow"
 	"postern.dev/postern/decide/iam"
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
-	"postern.dev/postern/snapshot/operation"
 )
 
 // web is the HTTP part of a trail.
@@ -28,7 +28,6 @@ func (t *trail) request() {
 	t.web = w
 	w.verdict = request.Judge(t.s, &w.arrival, true)
 	v := &w.verdict
-	before := len(t.stops)
 	for i, s := range v.Steps() {
 		h := answer.Hop{
 			Layer: answer.Layer(s.Layer()), Component: s.Component.String(), Code: s.Code,
@@ -43,53 +42,86 @@ func (t *trail) request() {
 		switch s.Outcome {
 		case request.Stop:
 			t.stop(h, t.refusal(), stop{web: i})
+			if s.Code == request.CodeStageNotDeployed {
+				t.undeployable()
+			}
 			continue
 		case request.Finding:
 			t.find(s.Code, h.Component, h.Reason)
 		}
 		t.hop(h)
 	}
-	if len(t.stops) > before || !v.Allowed {
+	if v.Redirect {
+		t.redirected(v)
 		return
 	}
 	if len(t.stops) == 0 {
 		t.Symptom = answer.Symptom{Kind: answer.Response}
 	}
-	if v.Redirect {
-		if len(t.stops) == 0 {
-			t.Symptom.Status = v.Response.Status
-		}
+	if v.Operation() != nil {
+		t.backend()
+	}
+}
+
+// redirected ends a question that a Gateway sends to https.
+func (t *trail) redirected(v *request.Verdict) {
+	if len(t.stops) == 0 {
+		t.Symptom = answer.Symptom{Kind: answer.Response, Status: v.Response.Status}
+	}
+	g := model.Ref{Kind: model.KindGateway, Name: t.web.arrival.Gateway.Name}.String()
+	t.hop(answer.Hop{
+		Layer: answer.LayerHost, Component: g, Outcome: answer.Pass, Code: flow.ListenAccepted,
+		Rule: &answer.Rule{Resource: g, Path: "spec.http"}, Out: map[string]string{"location": v.Response.Location},
+		Reason: g + " sends callers of port 80 on to " + v.Response.Location + "; no API is asked.",
+	})
+}
+
+// undeployable adds what stands behind a Stage that has no Deployment because
+// the API cannot be deployed.
+func (t *trail) undeployable() {
+	v := &t.web.verdict
+	ready, c := t.w.Result.Ready(model.Ref{Kind: model.KindStage, Name: v.API.Name + "." + v.Stage.Name})
+	if ready || c.Message != compile.ErrNoPolicy.Error() {
 		return
 	}
-	t.backend(v)
+	ref := model.Ref{Kind: model.KindAPI, Name: v.API.Name}.String()
+	t.stop(answer.Hop{
+		Layer: answer.LayerPolicy, Component: ref, Outcome: answer.Stop, Code: request.CodePolicyAbsent,
+		Rule:   &answer.Rule{Resource: ref, Path: "spec.policy"},
+		Reason: ref + " has no resource policy, and a private API without one cannot be deployed.",
+	}, t.refusal(), stop{web: -1})
 }
 
 // arrival is the request as it would reach the Gateway.
 func (t *trail) arrival() request.Arrival {
-	target := &t.flow.Target
-	a := request.Arrival{
-		TLS: t.to.scheme == "https", SNI: t.to.name, Verify: !t.q.Insecure && t.to.scheme == "https",
-		Host: t.to.host, Method: method(&t.q), Path: t.to.path, Query: t.to.query, Now: t.w.Now,
-	}
+	a := arrive(&t.from, &t.to, &t.flow.Target, t.flow.Query.Dst)
+	a.Now, a.Method, a.Verify = t.w.Now, method(&t.q), !t.q.Insecure && a.TLS
 	if h, ok := header(&t.q, "host"); ok {
 		a.Host = h
 	}
-	a.APIID, a.HasAPIID = header(&t.q, "x-apigw-api-id")
+	a.APIID, a.HasAPIID = header(&t.q, apiIDHeader)
 	a.Key, a.HasKey = header(&t.q, "x-api-key")
 	a.Override, _ = header(&t.q, "x-http-method-override")
 	a.UserAgent, _ = header(&t.q, "user-agent")
 	a.Referer, _ = header(&t.q, "referer")
-	o := t.from.origin
-	src := t.flow.Query.Source.Addr
-	if target.NAT.IsValid() {
-		src = target.NAT
+	return a
+}
+
+// arrive is a plain GET as it reaches the Gateway at g.
+func arrive(from *source, to *target, g *flow.Target, dst netip.Addr) request.Arrival {
+	a := request.Arrival{
+		TLS: to.scheme == "https", SNI: to.name, Host: to.host, Method: "GET", Path: to.path, Query: to.query,
 	}
-	o.Source = netip.AddrPortFrom(src, 0)
-	o.Local = netip.AddrPortFrom(t.flow.Query.Dst, t.flow.Query.Port)
-	if target.Kind == flow.ToGateway {
-		a.Gateway = target.Gateway
+	o := from.origin
+	src := from.flow.Addr
+	if g.NAT.IsValid() {
+		src = g.NAT
+	}
+	o.Source, o.Local = netip.AddrPortFrom(src, 0), netip.AddrPortFrom(dst, to.port)
+	if g.Kind == flow.ToGateway {
+		a.Gateway = g.Gateway
 	} else {
-		a.Endpoint = target.Interface.Endpoint
+		a.Endpoint = g.Interface.Endpoint
 		a.Gateway = a.Endpoint.Gateway
 		o.Endpoint = a.Endpoint.Name
 	}
@@ -124,6 +156,9 @@ func (t *trail) policyInput(s *request.Step) map[string]string {
 	}
 	r := request.Asked(&t.web.arrival, &t.web.verdict, s.Component.Kind == model.KindDomain)
 	in := map[string]string{"principal": "anonymous", "action": r.Action, "resource": r.Resource.ARN()}
+	if d := t.web.verdict.Deployment; d != nil && d.Number > 0 && s.Component.Kind == model.KindAPI {
+		in["deployment"] = strconv.Itoa(d.Number)
+	}
 	if e := t.web.arrival.Endpoint; e != nil {
 		in["aws:SourceVpce"] = e.ID
 		in["aws:SourceVpc"] = e.Network.ID
@@ -132,34 +167,6 @@ func (t *trail) policyInput(s *request.Step) map[string]string {
 		in["aws:SourceIp"] = t.web.arrival.Origin.Source.Addr().String()
 	}
 	return in
-}
-
-// backend tells what answers an allowed request.
-func (t *trail) backend(v *request.Verdict) {
-	op := v.Operation()
-	in := &op.Integration
-	h := answer.Hop{
-		Layer: answer.LayerBackend, Component: model.Ref{Kind: model.KindAPI, Name: v.API.Name}.String(),
-		Outcome: answer.Pass, Code: "backend/ok",
-	}
-	switch in.Kind {
-	case operation.Petstore:
-		h.Reason = "The built-in petstore answers."
-	case operation.Mock:
-		h.Reason = "The operation's MOCK integration answers."
-	case operation.None:
-		h.Outcome, h.Code = answer.Stop, "backend/none"
-		h.Reason = "The operation has no integration, API/" + v.API.Name + " no backend, and its document no server."
-		r := request.ConfigurationError
-		t.stop(h, answer.Symptom{Kind: answer.Response, Status: r.Status, Body: r.Body}, stop{web: -1})
-		return
-	default:
-		uri := in.URI.Source
-		h.Reason = "The request is sent on to " + uri + "."
-		h.Out = map[string]string{"uri": uri}
-		t.assume("the backend at " + uri + " answers")
-	}
-	t.hop(h)
 }
 
 // webReason is one sentence about a step of the request.
@@ -181,20 +188,24 @@ func (t *trail) webReason(s *request.Step) string {
 	case request.CodeAPIFound:
 		return "The request is for " + s.Component.String() + "."
 	case request.CodeAPIIDMissing:
-		return "The name " + a.Host + " is the Endpoint's own; without the header x-apigw-api-id it names no API."
+		return "The name " + a.Host + " is the Endpoint's own; without the header " + apiIDHeader + " it names no API."
 	case request.CodeAPIIDUnknown:
-		return "No API of Gateway/" + a.Gateway.Name + " has the id that the request names" + note + "."
+		return t.idUnknown(s, note)
 	case request.CodeAPINotPrivate:
 		return s.Component.String() + " is not a private API, and execute-api names at an Endpoint serve private APIs only" + note + "."
 	case request.CodeStageFound:
 		if v.Deployment != nil && v.Deployment.Number > 0 {
-			return s.Component.String() + " serves Deployment " + strconv.Itoa(v.Deployment.Number) + "."
+			return "The Stage " + v.Stage.Name + " serves Deployment " + strconv.Itoa(v.Deployment.Number) + " of " + s.Component.String() + "."
 		}
-		return s.Component.String() + " serves the API."
+		return "The Stage " + v.Stage.Name + " serves " + s.Component.String() + " as it is written."
 	case request.CodeStageMissing:
 		return t.stageMissing(s, note)
 	case request.CodeStageNotDeployed:
-		return s.Component.String() + " has no Deployment to serve."
+		text := s.Component.String() + " has no Deployment to serve"
+		if why := t.w.unready(s.Component); why != "" {
+			text += ": " + why
+		}
+		return text + "."
 	case request.CodeStageStale:
 		if v.Stage != nil {
 			return s.Component.String() + " serves the API as it was deployed; since then " + strings.Join(v.Stage.Stale, ", ") + " was changed and not deployed."
@@ -214,7 +225,31 @@ func (t *trail) webReason(s *request.Step) string {
 	if s.Code == request.CodeEndpointAccepted {
 		return s.Component.String() + " has no policy of its own and lets every call through."
 	}
+	switch s.Code {
+	case request.CodeKeyMissing:
+		return "The operation needs an API key, and the request has no x-api-key."
+	case request.CodeKeyUnknown:
+		return "The operation needs an API key, and the one in x-api-key was not issued here."
+	}
 	return s.Component.String() + ": " + s.Code + note + "."
+}
+
+// idUnknown says what was meant to name an API and does not.
+func (t *trail) idUnknown(s *request.Step, note string) string {
+	a := &t.web.arrival
+	if s.Note == request.NoteNoPath || s.Note == request.NoteNoMapping || s.Note == request.NotePrivateHost {
+		return "Nothing is served under " + a.Host + a.Path + note + "."
+	}
+	id, _, _ := strings.Cut(a.Host, ".")
+	where := "in the host name"
+	if a.Endpoint != nil && a.HasAPIID {
+		id, where = a.APIID, "in "+apiIDHeader
+	}
+	text := "No API of Gateway/" + a.Gateway.Name + " has the id " + id + " that the request names " + where + note
+	if ref, ok := t.w.withID(id); ok {
+		text += "; " + t.w.unready(ref)
+	}
+	return text + "."
 }
 
 func (t *trail) stageMissing(s *request.Step, note string) string {

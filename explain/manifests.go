@@ -15,54 +15,58 @@ import (
 // derived from names, and what only a running Postern can know is assumed, in
 // words. base is the base domain; model.DefaultBase if empty.
 func Manifests(objects []model.Object, base string, now time.Time) (*World, error) {
+	return Changed(model.NewSet(), model.Change{Puts: objects}, base, now)
+}
+
+// Changed is Manifests of a Set that was admitted before and a change of it.
+func Changed(current *model.Set, change model.Change, base string, now time.Time) (*World, error) {
 	if base == "" {
 		base = model.DefaultBase
 	}
-	m := &manifests{
-		base: base, now: now,
-		admission: model.Options{IDs: model.NamedIDs(), Base: base, Deployments: true, Server: true},
-	}
-	set, _, err := model.Admit(model.NewSet(), model.Change{Puts: objects}, model.Options{IDs: model.NamedIDs(), Base: base, Deployments: true})
+	m := &manifests{base: base, now: now}
+	set, changed, err := model.Admit(current, change, m.options(false))
 	if err != nil {
 		return nil, err
 	}
-	if err := m.compiler.Check(set, refs(set)); err != nil {
+	if err := m.compiler.Check(set, changed); err != nil {
 		return nil, err
 	}
 	return m.world(set), nil
 }
 
-// manifests compiles what there is of resources alone.
+// manifests compiles what there is of resources alone. One Compiler serves all
+// that is tried: what a fix does not change is not compiled again.
 type manifests struct {
-	base      string
-	now       time.Time
-	admission model.Options
-	compiler  compile.Compiler
+	base     string
+	now      time.Time
+	compiler compile.Compiler
+}
+
+// options says how changes are admitted; server is for those that are tried,
+// which may be of what a server owns.
+func (m *manifests) options(server bool) model.Options {
+	return model.Options{IDs: model.NamedIDs(), Base: m.base, Deployments: true, Server: server}
 }
 
 func (m *manifests) world(set *model.Set) *World {
 	w := &World{
-		Set: set, Evidence: "model", Now: m.now,
+		Set: set, Evidence: "model", AsWritten: true, Now: m.now,
 		Result: m.compiler.Compile(set, compile.Options{
 			Base: m.base, Segment: []netip.Prefix{model.DefaultInternet}, AsWritten: true,
 		}),
-		Assumed: []string{"links are up and tunnels are joined", "Endpoints are approved where their Gateway approves by itself"},
+		Assumed: []string{
+			"links are up and tunnels are joined", "backends answer", "Endpoints are approved where their Gateway approves by itself",
+		},
 	}
 	w.Try = func(c model.Change) (*World, error) {
-		next, _, err := model.Admit(set, c, m.admission)
+		next, changed, err := model.Admit(set, c, m.options(true))
 		if err != nil {
+			return nil, err
+		}
+		if err := m.compiler.Check(next, changed); err != nil {
 			return nil, err
 		}
 		return m.world(next), nil
 	}
 	return w
-}
-
-func refs(set *model.Set) []model.Ref {
-	objects := set.Objects()
-	out := make([]model.Ref, len(objects))
-	for i, o := range objects {
-		out[i] = model.RefOf(o)
-	}
-	return out
 }

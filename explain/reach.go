@@ -5,255 +5,263 @@ package explain
 
 import (
 	"net/netip"
-	"slices"
 	"sort"
-	"strconv"
-	"strings"
 
 	"postern.dev/postern/decide/flow"
-	"postern.dev/postern/decide/name"
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/explain/answer"
-	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
+	"postern.dev/postern/snapshot/operation"
 	"postern.dev/postern/snapshot/sg"
-)
-
-// The bounds of a reachability: beyond them it is a sample, and says so.
-const (
-	maxSources = 256
-	maxTargets = 512
-	// maxOperations is how many operations of an API are asked for.
-	maxOperations = 4
 )
 
 // Reachability is which callers get through to which URLs.
 type Reachability struct {
-	pairs map[answer.Opening]bool
+	j       *judge
+	sources []source
+	places  []place
+	row     map[string]int // of sources, by name
+	column  map[string]int // of places
+	allowed []bool         // by row, then column
 	// Sampled says that there are more callers or URLs than were asked about.
 	Sampled bool
 }
 
 // Allowed tells whether from gets through to the URL.
 func (r *Reachability) Allowed(from, url string) bool {
-	return r.pairs[answer.Opening{From: from, To: url}]
-}
-
-// place is one URL to ask for, with the header that it needs.
-type place struct {
-	url    string
-	target target
-	apiID  string
+	i, ok := r.row[from]
+	j, known := r.column[url]
+	return ok && known && r.allowed[i*len(r.places)+j]
 }
 
 // Reach asks for every published operation, by each of its URLs, from every
 // Host, every Link and the internet, and for the ports that Hosts open to each
 // other's groups.
-func Reach(w *World) *Reachability {
-	r := &Reachability{pairs: map[answer.Opening]bool{}}
+func Reach(w *World) *Reachability { return reach(w) }
+
+// reach is Reach, with the callers and URLs of some questions besides.
+func reach(w *World, questions ...*trail) *Reachability {
 	s := w.Snapshot()
-	places, more := places(s)
-	sources, most := sources(s)
+	r := &Reachability{j: newJudge(w), row: map[string]int{}, column: map[string]int{}}
+	var more, most bool
+	r.places, more = places(s)
+	names, most := sources(s)
 	r.Sampled = more || most
-	for _, from := range sources {
-		for i := range places {
-			p := &places[i]
-			if reaches(w, s, from, p) {
-				to := p.url
-				if p.apiID != "" {
-					to += " (" + apiIDHeader + ": " + p.apiID + ")"
-				}
-				r.pairs[answer.Opening{From: from.name, To: to}] = true
+	for i := range r.places {
+		r.column[r.places[i].to] = i
+	}
+	for _, t := range questions {
+		names = append(names, t.from.name)
+		if p := t.place(); r.column[p.to] == 0 && (len(r.places) == 0 || r.places[0].to != p.to) {
+			r.column[p.to] = len(r.places)
+			r.places = append(r.places, p)
+		}
+	}
+	for _, n := range names {
+		if src, ok := r.j.source(n); ok {
+			if _, twice := r.row[src.name]; !twice {
+				r.row[src.name] = len(r.sources)
+				r.sources = append(r.sources, *src)
 			}
+		}
+	}
+	r.allowed = make([]bool, len(r.sources)*len(r.places))
+	for i := range r.sources {
+		for k := range r.places {
+			r.allowed[i*len(r.places)+k] = r.j.reaches(&r.sources[i], &r.places[k])
 		}
 	}
 	return r
 }
 
+// place is what the question asks for: its URL as a plain GET would.
+func (t *trail) place() place {
+	p := place{to: asked(t), target: t.to}
+	p.apiID, _ = header(&t.q, apiIDHeader)
+	return p
+}
+
 // Difference lists what gets through after but not before, and the reverse,
-// sorted.
+// sorted. A caller or URL that only one of the two was asked about is asked of
+// the other.
 func Difference(before, after *Reachability) (gained, lost []answer.Opening) {
-	for o := range after.pairs {
-		if !before.pairs[o] {
-			gained = append(gained, o)
+	return after.beyond(before), before.beyond(after)
+}
+
+// beyond lists what gets through in r but not in other.
+func (r *Reachability) beyond(other *Reachability) []answer.Opening {
+	var out []answer.Opening
+	rows := make([]int, len(r.places))
+	for k := range r.places {
+		rows[k] = -1
+		if c, ok := other.column[r.places[k].to]; ok {
+			rows[k] = c
 		}
 	}
-	for o := range before.pairs {
-		if !after.pairs[o] {
-			lost = append(lost, o)
-		}
-	}
-	for _, l := range [][]answer.Opening{gained, lost} {
-		sort.Slice(l, func(i, j int) bool {
-			if l[i].From != l[j].From {
-				return l[i].From < l[j].From
+	for i := range r.sources {
+		from := &r.sources[i]
+		row, known := other.row[from.name]
+		for k := range r.places {
+			if !r.allowed[i*len(r.places)+k] {
+				continue
 			}
-			return l[i].To < l[j].To
-		})
+			p := &r.places[k]
+			if known && rows[k] >= 0 {
+				if other.allowed[row*len(other.places)+rows[k]] {
+					continue
+				}
+			} else if other.j.asked(from.name, p) {
+				continue
+			}
+			out = append(out, answer.Opening{From: from.name, To: p.to})
+		}
 	}
-	return gained, lost
+	sort.Slice(out, func(i, j int) bool {
+		if out[i].From != out[j].From {
+			return out[i].From < out[j].From
+		}
+		return out[i].To < out[j].To
+	})
+	return out
 }
 
 // sources lists the callers.
-func sources(s *snapshot.Snapshot) (out []source, more bool) {
-	var names []string
+func sources(s *snapshot.Snapshot) (names []string, more bool) {
 	for _, h := range keys(s.Hosts) {
 		names = append(names, "host/"+h)
 	}
 	for _, l := range keys(s.Links) {
 		names = append(names, "link/"+l)
 	}
-	names = append(names, "internet")
-	if len(names) > maxSources {
-		names, more = append(names[:maxSources-1], "internet"), true
+	if len(names) >= maxSources {
+		names, more = names[:maxSources-1], true
 	}
-	for _, n := range names {
-		if src, err := parseSource(s, n); err == nil {
-			out = append(out, src)
-		}
-	}
-	return out, more
+	return append(names, "internet"), more
 }
 
-// places lists the URLs of every Stage that serves something, and a port for
-// each rule that a Host's groups have.
-func places(s *snapshot.Snapshot) (out []place, more bool) {
-	add := func(host, base string, st *snapshot.Stage, header bool) {
-		if st == nil || st.Deployment == nil {
-			return
-		}
-		for _, path := range samplePaths(st.Deployment) {
-			if len(out) >= maxTargets {
-				more = true
-				return
-			}
-			p := place{url: "https://" + host + base + path}
-			if header {
-				p.apiID = st.API.ID
-			}
-			t, err := parseTarget(p.url)
-			if err != nil {
-				continue // a template segment that makes no URL
-			}
-			p.target = t
-			out = append(out, p)
-		}
-	}
-	for _, n := range keys(s.APIs) {
-		a := s.APIs[n]
-		for _, stage := range keys(a.Stages) {
-			st := a.Stages[stage]
-			add(a.Host, "/"+stage, st, false)
-			if a.Type == model.Private {
-				for _, e := range a.Gateway.Endpoints {
-					add(e.Host, "/"+stage, st, true)
-				}
-			}
-		}
-	}
-	for _, n := range keys(s.Gateways) {
-		g := s.Gateways[n]
-		for _, m := range g.Paths {
-			add(g.Host, "/"+m.Path, m.Stage, false)
-		}
-		for _, host := range keys(g.Hosts) {
-			h := g.Hosts[host]
-			if h.Kind != snapshot.HostDomain || strings.HasPrefix(host, "*.") {
-				continue
-			}
-			for _, m := range h.Domain.Mappings {
-				base := ""
-				if m.Path != "" {
-					base = "/" + m.Path
-				}
-				add(host, base, m.Stage, false)
-			}
-		}
-	}
-	return append(out, hostPlaces(s)...), more
+// judge asks the same questions as trace does and keeps the answer only. What
+// several questions have in common is asked once.
+type judge struct {
+	w       *World
+	s       *snapshot.Snapshot
+	callers map[string]*source // nil: there is no such caller
+	names   map[nameKey][]netip.Addr
+	flows   map[flowKey]way
+	// from is whom flows are of.
+	from    string
+	verdict request.Verdict
 }
 
-// hostPlaces lists a port of each Host for every inbound rule of its groups.
-func hostPlaces(s *snapshot.Snapshot) []place {
-	var out []place
-	for _, n := range keys(s.Hosts) {
-		i := s.Hosts[n]
-		if i.Groups == nil {
+type nameKey struct {
+	view *snapshot.Network
+	six  bool
+	name string
+}
+
+type flowKey struct {
+	addr  netip.Addr
+	port  uint16
+	proto sg.Protocol
+}
+
+// way is what becomes of a flow.
+type way struct {
+	delivered bool
+	target    flow.Target
+}
+
+func newJudge(w *World) *judge {
+	return &judge{
+		w: w, s: w.Snapshot(), callers: map[string]*source{},
+		names: map[nameKey][]netip.Addr{}, flows: map[flowKey]way{},
+	}
+}
+
+// source finds a caller.
+func (j *judge) source(name string) (*source, bool) {
+	src, ok := j.callers[name]
+	if !ok {
+		if x, err := parseSource(j.w, name); err == nil && x.broken.IsZero() {
+			src = &x
+		}
+		j.callers[name] = src
+	}
+	return src, src != nil
+}
+
+// asked judges a place of another World.
+func (j *judge) asked(from string, p *place) bool {
+	src, ok := j.source(from)
+	if !ok {
+		return false
+	}
+	if p.host != "" {
+		here := hostPlace(j.s, p.host, p.target.port)
+		return here.target.addr.IsValid() && j.reaches(src, &here)
+	}
+	return j.reaches(src, p)
+}
+
+func (j *judge) addrs(from *source, p *place) []netip.Addr {
+	if p.target.name == "" {
+		return []netip.Addr{p.target.addr}
+	}
+	k := nameKey{from.net, from.flow.Addr.Is6(), p.target.name}
+	addrs, ok := j.names[k]
+	if !ok {
+		_, addrs = lookup(j.s, from, p.target.name)
+		j.names[k] = addrs
+	}
+	return addrs
+}
+
+func (j *judge) flow(from *source, k flowKey) way {
+	if j.from != from.name {
+		j.from = from.name
+		clear(j.flows)
+	}
+	w, ok := j.flows[k]
+	if !ok {
+		v := flow.Judge(j.s, flow.Query{Source: from.flow, Proto: k.proto, Dst: k.addr, Port: k.port, LinkDown: j.w.linkDown}, false)
+		w = way{v.Outcome == flow.Deliver, v.Target}
+		j.flows[k] = w
+	}
+	return w
+}
+
+// reaches tells whether a caller gets through to a place.
+func (j *judge) reaches(from *source, p *place) bool {
+	if p.target.scheme == "dns" {
+		return len(j.addrs(from, p)) > 0
+	}
+	for _, a := range j.addrs(from, p) {
+		w := j.flow(from, flowKey{a, p.target.port, p.target.proto})
+		switch {
+		case !w.delivered:
 			continue
-		}
-		for _, port := range rulePorts(i.Groups) {
-			if len(out) >= maxTargets {
-				return out
-			}
-			out = append(out, place{
-				url:    "tcp://host/" + n + ":" + strconv.Itoa(int(port)),
-				target: target{scheme: "tcp", addr: i.Addr, port: port, proto: sg.TCP},
-			})
-		}
-	}
-	return out
-}
-
-// maxPorts is how many ports of one Host are asked for.
-const maxPorts = 8
-
-// rulePorts are the first ports of the ranges that a Set's inbound rules name.
-func rulePorts(set *sg.Set) []uint16 {
-	var out []uint16
-	for _, r := range set.Ways[sg.Inbound].Rules {
-		for _, p := range r.Ports {
-			if len(out) < maxPorts && !r.Deny && !slices.Contains(out, p.First) {
-				out = append(out, p.First)
-			}
-		}
-	}
-	return out
-}
-
-// samplePaths are a few operations' paths, parameters filled in.
-func samplePaths(d *snapshot.Deployment) []string {
-	var out []string
-	for _, op := range d.Operations.Operations {
-		if op.Method != "GET" && op.Method != "ANY" {
-			continue
-		}
-		out = append(out, fill(op.Path, ""))
-		if len(out) == maxOperations {
-			break
-		}
-	}
-	return out
-}
-
-// reaches asks the same questions as trace does and keeps the answer only.
-func reaches(w *World, s *snapshot.Snapshot, from source, p *place) bool {
-	addrs := []netip.Addr{p.target.addr}
-	if p.target.name != "" {
-		view := name.View(s, from.net)
-		v := name.Resolve(s, view, p.target.name, snapshot.TypeA)
-		if len(v.Addrs) == 0 {
-			v = name.Resolve(s, view, p.target.name, snapshot.TypeAAAA)
-		}
-		addrs = v.Addrs
-	}
-	for _, a := range addrs {
-		v := flow.Judge(s, flow.Query{Source: from.flow, Proto: p.target.proto, Dst: a, Port: p.target.port, LinkDown: w.linkDown}, false)
-		if v.Outcome != flow.Deliver {
-			continue
-		}
-		if !p.target.web() {
-			return true
-		}
-		t := &trail{w: w, s: s, from: from, to: p.target, flow: v}
-		if p.apiID != "" {
-			t.q.Headers = []answer.Header{{Name: apiIDHeader, Value: p.apiID}}
-		}
-		if !t.reachesGateway() {
+		case !p.target.web():
+			return w.target.Kind != flow.ToEgress
+		case !serves(&w.target, p.target.port) || misspoken(&p.target):
 			return false
 		}
-		arrival := t.arrival()
-		r := request.Judge(s, &arrival, false)
-		return r.Allowed
+		return j.served(from, p, &w.target, a)
 	}
 	return false
+}
+
+func (j *judge) served(from *source, p *place, g *flow.Target, dst netip.Addr) bool {
+	a := arrive(from, &p.target, g, dst)
+	a.Now, a.Verify = j.w.Now, a.TLS
+	a.APIID, a.HasAPIID = p.apiID, p.apiID != ""
+	v := &j.verdict
+	v.Judge(j.s, &a, false)
+	if !v.Allowed || v.Redirect {
+		return v.Allowed
+	}
+	switch v.Operation().Integration.Kind {
+	case operation.Petstore, operation.Mock:
+		return true
+	}
+	to, err := v.Destinations(j.s)
+	return err == nil && dialled(j.s, to)
 }

@@ -5,13 +5,11 @@ package explain
 
 import (
 	"net/netip"
-	"strconv"
 	"strings"
 
 	"postern.dev/postern/decide/flow"
 	"postern.dev/postern/decide/name"
 	"postern.dev/postern/explain/answer"
-	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 )
 
@@ -46,7 +44,7 @@ func trace(w *World, q answer.Question) (*trail, error) {
 	t.Revision = t.s.Revision
 	t.Blockers, t.Fixes, t.Assumptions = []answer.Blocker{}, []answer.Fix{}, []string{}
 	var err error
-	if t.from, err = parseSource(t.s, q.From); err != nil {
+	if t.from, err = parseSource(w, q.From); err != nil {
 		return nil, err
 	}
 	if t.to, err = parseTarget(q.URL); err != nil {
@@ -54,6 +52,10 @@ func trace(w *World, q answer.Question) (*trail, error) {
 	}
 	t.assume(w.Assumed...)
 	t.assume(w.Result.Assumptions...)
+	if !t.from.broken.IsZero() {
+		t.nobody()
+		return t, nil
+	}
 	addrs := t.resolve()
 	if t.to.scheme != "dns" && len(addrs) > 0 {
 		t.connect(addrs)
@@ -62,153 +64,13 @@ func trace(w *World, q answer.Question) (*trail, error) {
 	return t, nil
 }
 
-// resolve asks for the name in the caller's view and returns where it may be
-// connected.
-func (t *trail) resolve() []netip.Addr {
-	if t.to.name == "" {
-		t.hop(answer.Hop{
-			Layer: answer.LayerDNS, Component: t.view(), Outcome: answer.Skip, Code: name.Answered,
-			Reason: t.to.addr.String() + " is an address; no name is asked for.",
-		})
-		if t.to.scheme == "dns" {
-			t.Symptom = answer.Symptom{Kind: answer.Answered, Addresses: []string{t.to.addr.String()}}
-		}
-		return []netip.Addr{t.to.addr}
-	}
-	view := name.View(t.s, t.from.net)
-	v := name.Resolve(t.s, view, t.to.name, snapshot.TypeA)
-	if len(v.Addrs) == 0 {
-		if six := name.Resolve(t.s, view, t.to.name, snapshot.TypeAAAA); len(six.Addrs) > 0 {
-			v = six
-		}
-	}
-	t.name = v
-	h := answer.Hop{
-		Layer: answer.LayerDNS, Component: t.view(), Outcome: answer.Pass, Code: v.Code,
-		In:     map[string]string{"name": t.to.name},
-		Reason: nameReason(t.to.name, &v),
-	}
-	if v.Zone != nil && !v.Zone.Owner.IsZero() {
-		h.Component = v.Zone.Owner.String()
-	}
-	if len(v.Addrs) == 0 {
-		if v.Forward && t.from.net != nil && t.from.net.InternetGateway && len(t.from.net.Forward) > 0 {
-			t.Verdict = answer.Unknown
-			t.assume("what " + v.Name + " resolves to is asked of the forwarders of Network/" + t.from.net.Name + " and not known here")
-			h.Reason = v.Name + " is not held by Postern; the forwarders of Network/" + t.from.net.Name + " are asked."
-			t.hop(h)
-			return nil
-		}
-		h.Outcome = answer.Stop
-		t.stop(h, answer.Symptom{Kind: answer.NXDomain}, stop{web: -1})
-		return nil
-	}
-	h.Out = map[string]string{"addresses": join(v.Addrs)}
-	if v.Name != t.to.name {
-		h.Out["name"] = v.Name
-	}
-	t.hop(h)
-	if v.Code == name.PrivateShadowsPublic {
-		t.find(v.Code, h.Component, h.Reason)
-	}
-	if t.to.scheme == "dns" {
-		t.Symptom = answer.Symptom{Kind: answer.Answered, Addresses: texts(v.Addrs)}
-	}
-	return v.Addrs
-}
-
-// view names whose resolver is asked.
-func (t *trail) view() string {
-	if t.from.net != nil {
-		return model.Ref{Kind: model.KindNetwork, Name: t.from.net.Name}.String()
-	}
-	return "internet"
-}
-
-// connect judges the flow to each address and goes on with the first that is
-// delivered, as a client does that tries them in turn; else with the first.
-func (t *trail) connect(addrs []netip.Addr) {
-	for i, a := range addrs {
-		v := flow.Judge(t.s, flow.Query{
-			Source: t.from.flow, Proto: t.to.proto, Dst: a, Port: t.to.port, LinkDown: t.w.linkDown,
-		}, true)
-		if i == 0 || v.Outcome == flow.Deliver {
-			t.flow = v
-		}
-		if v.Outcome == flow.Deliver {
-			break
-		}
-	}
-	t.flowHops()
-	if t.to.web() && t.reachesGateway() {
-		t.request()
-	} else if t.to.web() && len(t.stops) == 0 {
-		t.Verdict = answer.Unknown
-		t.assume("what answers at " + t.flow.Query.Dst.String() + " is not Postern's")
-	}
-}
-
-// flowHops turns the steps of the flow into hops.
-func (t *trail) flowHops() {
-	v := &t.flow
-	for i := range v.Steps() {
-		s := &v.Steps()[i]
-		h := answer.Hop{
-			Layer: answer.Layer(s.Layer), Component: s.Component.String(), Outcome: answer.Outcome(s.Outcome.String()),
-			Code: s.Code, Rule: wireRule(s.Rule), Reason: v.Reason(i),
-		}
-		if s.Component.IsZero() {
-			h.Component = "internet"
-		}
-		switch s.Layer {
-		case flow.LayerRoute:
-			h.In = map[string]string{
-				"source": v.Query.Source.Addr.String(), "destination": v.Query.Dst.String(),
-				"protocol": v.Query.Proto.String(), "port": strconv.Itoa(int(v.Query.Port)),
-			}
-			if v.Target.NAT.IsValid() {
-				h.Out = map[string]string{"source": v.Target.NAT.String()}
-			}
-		case flow.LayerSGIn, flow.LayerSGOut:
-			if s.Remote.IsValid() {
-				h.In = map[string]string{"remote": s.Remote.String()}
-			}
-		}
-		if s.Cause == flow.Assumed {
-			t.assume(strings.TrimSuffix(h.Reason, "."))
-		}
-		if !s.Overlap.IsZero() {
-			t.find(flow.RouteOverlap, h.Component, h.Reason)
-		}
-		if s.Outcome != flow.Stop {
-			t.hop(h)
-			continue
-		}
-		sym := answer.Symptom{Kind: answer.Timeout}
-		if v.Outcome == flow.Refuse {
-			sym.Kind = answer.Refused
-		}
-		t.stop(h, sym, stop{flow: s, web: -1})
-	}
-	if len(t.stops) == 0 && t.Symptom.Kind == "" {
-		t.Symptom = answer.Symptom{Kind: answer.Connected}
-	}
-	if v.Target.Kind == flow.ToEgress && len(t.stops) == 0 {
-		t.Verdict = answer.Unknown
-	}
-}
-
-// reachesGateway tells whether something of a Gateway listens where the flow
-// leads, so that the request can be judged even behind a stop.
-func (t *trail) reachesGateway() bool {
-	g := t.flow.Target
-	switch g.Kind {
-	case flow.ToGateway:
-		return g.Component == snapshot.ComponentGateway || g.Component == snapshot.ComponentRedirect
-	case flow.ToInterface:
-		return g.Interface.Endpoint != nil && t.to.port == flow.EndpointPort
-	}
-	return false
+// nobody ends a question whose caller did not compile.
+func (t *trail) nobody() {
+	t.stop(answer.Hop{
+		Layer: answer.LayerRoute, Component: t.from.broken.String(), Outcome: answer.Stop, Code: flow.RouteNone,
+		Reason: t.w.unready(t.from.broken) + ".",
+	}, answer.Symptom{Kind: answer.Timeout}, stop{web: -1})
+	t.conclude()
 }
 
 // conclude sets what sums the answer up.
@@ -216,6 +78,10 @@ func (t *trail) conclude() {
 	if len(t.stops) > 0 {
 		t.Verdict = answer.Deny
 		t.DecidedBy = t.stops[0].hop
+		if t.name.Code == name.ResolvesPublic {
+			h := &t.Hops[0]
+			t.find(h.Code, h.Component, h.Reason)
+		}
 	} else {
 		for i := range t.Hops {
 			if t.Hops[i].Outcome == answer.Pass {
@@ -260,15 +126,6 @@ func (t *trail) assume(sentences ...string) {
 			t.Assumptions = append(t.Assumptions, s)
 		}
 	}
-}
-
-func has(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
 
 func wireRule(r *snapshot.Rule) *answer.Rule {

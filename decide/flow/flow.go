@@ -167,7 +167,7 @@ type Step struct {
 	Overlap model.Ref
 }
 
-// maxSteps is more than any flow meets: three route steps, three levels of
+// maxSteps is more than any flow meets: four route steps, three levels of
 // groups at each end, listen, endpoint, return.
 const maxSteps = 14
 

@@ -20,6 +20,7 @@ const (
 	NoCause           Cause = iota
 	ForeignSource           // the source address is not the sender's
 	NotUnicast              // the destination is no single machine
+	OtherFamily             // IPv4 asks for IPv6 or the reverse
 	NoRoute                 // no route holds the destination
 	Unassigned              // nobody has the address
 	NotTransitive           // reached through a Link or peer only
@@ -86,6 +87,8 @@ func (s *Step) routeReason(q *Query) string {
 		return fmt.Sprintf("%s is not an address that %s may send from.", q.Source.Addr, s.Component)
 	case NotUnicast:
 		return fmt.Sprintf("%s is not the address of one machine; nothing is routed there.", addr)
+	case OtherFamily:
+		return fmt.Sprintf("%s has %s only, which leads nowhere near %s: the one is IPv4, the other IPv6.", s.Component, q.Source.Addr, addr)
 	case NoRoute:
 		return fmt.Sprintf("%s has no route %s %s.", s.Component, way, addr)
 	case Unassigned:

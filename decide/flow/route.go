@@ -14,6 +14,10 @@ import (
 func (j *judge) route() bool {
 	q := &j.v.Query
 	src := &q.Source
+	if src.Addr.IsValid() && src.Addr.Is4() != q.Dst.Is4() {
+		// No packet is like that; only who asks about one meets it.
+		return j.noRoute(src.owner(), OtherFamily)
+	}
 	if src.Network == nil {
 		return j.segment(model.Ref{})
 	}
@@ -29,13 +33,26 @@ func (j *judge) route() bool {
 		return j.local(src.Network, r, RouteLocal, networkRef(src.Network))
 	case src.Link != nil:
 		// A site reaches the Network it is joined to and nothing through it.
-		return j.noRoute(linkRef(src.Link), NotTransitive)
+		return j.noRoute(linkRef(src.Link), NotTransitive) && j.elsewhere(q.Dst)
 	case ok && r.Kind == snapshot.RouteLink:
 		return j.link(r)
 	case ok && r.Kind == snapshot.RoutePeering:
 		return j.peering(r)
 	}
 	return j.internet()
+}
+
+// owner is the resource that a flow comes from; zero on the internet.
+func (s *Source) owner() model.Ref {
+	switch {
+	case s.Interface != nil:
+		return s.Interface.Owner
+	case s.Link != nil:
+		return linkRef(s.Link)
+	case s.Network != nil:
+		return networkRef(s.Network)
+	}
+	return model.Ref{}
 }
 
 // source checks that the packet comes from where its source address belongs.
@@ -46,8 +63,7 @@ func (j *judge) source() bool {
 		if src.Interface.Addr == src.Addr {
 			return true
 		}
-		j.noRoute(src.Interface.Owner, ForeignSource)
-		return false
+		return j.noRoute(src.Interface.Owner, ForeignSource)
 	case src.Link != nil:
 		if j.v.Query.down(src.Link) && !j.add(Step{
 			Layer: LayerRoute, Outcome: Stop, Code: RouteLinkDown, Cause: LinkDown, Component: linkRef(src.Link),
@@ -59,8 +75,7 @@ func (j *judge) source() bool {
 				return true
 			}
 		}
-		j.noRoute(linkRef(src.Link), ForeignSource)
-		return false
+		return j.noRoute(linkRef(src.Link), ForeignSource)
 	}
 	j.noRoute(networkRef(src.Network), ForeignSource)
 	return false
@@ -112,7 +127,7 @@ func (j *judge) link(r *snapshot.Route) bool {
 func (j *judge) peering(r *snapshot.Route) bool {
 	far, ok := r.Peer.Routes.Lookup(j.v.Query.Dst)
 	if !ok || far.Kind != snapshot.RouteLocal {
-		return j.noRoute(r.Source, NotTransitive)
+		return j.noRoute(r.Source, NotTransitive) && j.elsewhere(j.v.Query.Dst)
 	}
 	return j.local(r.Peer, r, RoutePeering, r.Source)
 }

@@ -68,7 +68,7 @@ const (
 
 // Symptom is what the caller sees. Status and Body belong to Response; Body is
 // given for answers that the gateway makes itself. Addresses belong to
-// Answered.
+// Answered. Kind is empty where the verdict is Unknown and nothing can be said.
 type Symptom struct {
 	Kind      SymptomKind `json:"kind"`
 	Status    int         `json:"status,omitempty"`
@@ -161,8 +161,12 @@ type Fix struct {
 	Request  *RequestChange `json:"request,omitempty"`
 	Commands []string       `json:"commands,omitempty"`
 	Verified bool           `json:"verified"`
-	// AlsoOpens lists what else the change would let in.
+	// AlsoOpens lists what else the change, with the fixes it was tried with,
+	// would let in; Breaks what it would keep out that gets through now.
 	AlsoOpens []Opening `json:"alsoOpens,omitempty"`
+	Breaks    []Opening `json:"breaks,omitempty"`
+	// Omitted counts what there is of both beyond what is listed.
+	Omitted int `json:"omitted,omitempty"`
 }
 
 // Patch is a change of one resource as JSON Patch operations (RFC 6902) on its

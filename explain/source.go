@@ -1,0 +1,105 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package explain
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"postern.dev/postern/decide/flow"
+	"postern.dev/postern/model"
+	"postern.dev/postern/snapshot"
+)
+
+// source is who asks, as the decide functions know them.
+type source struct {
+	flow   flow.Source
+	origin snapshot.Origin
+	// name is the canonical spelling of the source.
+	name string
+	// net is whose resolver is asked; nil for the public view.
+	net *snapshot.Network
+	// broken is the resource that was meant but did not compile.
+	broken model.Ref
+}
+
+// defaultInternet is the caller on the internet when none is named.
+var defaultInternet = netip.MustParseAddr("203.0.113.10")
+
+// parseSource finds who is meant by text.
+func parseSource(w *World, text string) (source, error) {
+	s := w.Snapshot()
+	kind, rest, _ := strings.Cut(text, "/")
+	switch kind {
+	case "host":
+		i := s.Hosts[rest]
+		if i == nil {
+			return w.absent(text, model.KindHost, rest, keys(s.Hosts))
+		}
+		return source{
+			flow: flow.FromInterface(i), name: text, net: i.Network,
+			origin: snapshot.Origin{Network: i.Network.Name, Host: rest},
+		}, nil
+	case "link":
+		name, addr, given := strings.Cut(rest, "/")
+		l := s.Links[name]
+		if l == nil {
+			return w.absent(text, model.KindLink, name, keys(s.Links))
+		}
+		a := firstUsable(l.Prefixes[0])
+		if given {
+			var err error
+			if a, err = parseAddr(addr); err != nil {
+				return source{}, invalid("from", "%q: the part after the Link's name is not an IP address", text)
+			}
+		}
+		return source{
+			flow: flow.FromLink(l, a), name: "link/" + name + "/" + a.String(),
+			origin: snapshot.Origin{Link: name},
+		}, nil
+	case "internet":
+		a := defaultInternet
+		if rest != "" {
+			var err error
+			if a, err = parseAddr(rest); err != nil {
+				return source{}, invalid("from", "%q: the part after internet/ is not an IP address", text)
+			}
+		}
+		return source{flow: flow.FromInternet(a), name: "internet/" + a.String()}, nil
+	case "gateway", "selfhosted":
+		return source{}, invalid("from", "%q: questions from a %s are not answered by this version; use host/NAME, link/NAME[/IP] or internet[/IP]", text, kind)
+	}
+	return source{}, invalid("from", "%q is no source; use host/NAME, link/NAME[/IP] or internet[/IP]", text)
+}
+
+func parseAddr(text string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(text)
+	return a.Unmap().WithZone(""), err
+}
+
+// firstUsable is the first address of a prefix that a machine may have.
+func firstUsable(p netip.Prefix) netip.Addr {
+	if p.Bits() >= p.Addr().BitLen()-1 {
+		return p.Addr()
+	}
+	return p.Addr().Next()
+}
+
+// absent tells a source that is there but did not compile from one that is not
+// there.
+func (w *World) absent(text string, kind model.Kind, name string, have []string) (source, error) {
+	if r := (model.Ref{Kind: kind, Name: name}); w.Set.Has(r) {
+		return source{name: text, broken: r}, nil
+	}
+	msg := fmt.Sprintf("there is no %s %q", kind, name)
+	if len(have) > 0 && len(have) <= 20 {
+		msg += "; there are " + strings.Join(have, ", ")
+	}
+	return source{}, &model.Error{Kind: model.NotFound, Op: "explain", Field: "from", Msg: msg}
+}
+
+func invalid(field, format string, args ...any) error {
+	return &model.Error{Kind: model.Invalid, Op: "explain", Field: field, Msg: fmt.Sprintf(format, args...)}
+}
