@@ -5,12 +5,15 @@ package demo
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"strings"
@@ -271,6 +274,27 @@ func (o *Outcome) Fix(text string) error {
 	}
 	return fmt.Errorf("the explanation offers %q, nothing with %q", have, text)
 }
+
+// Client returns an HTTP client that calls from a source, over connections that
+// it keeps.
+func (s *Stage) Client(ctx context.Context, source string) (*http.Client, error) {
+	s.callers.ready(ctx, source)
+	d, err := s.callers.dialer(ctx, source)
+	if err != nil {
+		return nil, err
+	}
+	return &http.Client{Transport: &http.Transport{
+		DialContext:         func(ctx context.Context, _, address string) (net.Conn, error) { return d.dial(ctx, address) },
+		TLSClientConfig:     &tls.Config{RootCAs: s.callers.roots, MinVersion: tls.VersionTLS12},
+		MaxIdleConnsPerHost: 64,
+	}}, nil
+}
+
+// Roots holds the private CA.
+func (s *Stage) Roots() *x509.CertPool { return s.callers.roots }
+
+// API is a client of the management API.
+func (s *Stage) API() *client.Client { return s.api }
 
 // Leave closes the tunnel of host/NAME or link/NAME; the next call opens it
 // again, with a key of its own.
