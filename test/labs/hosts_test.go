@@ -4,6 +4,9 @@
 package labs
 
 import (
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -93,10 +96,68 @@ func TestHostsReachEachOtherAsGroupsSay(t *testing.T) {
 		a = db.curl(l.ca, "-H", header, url)
 		l.agrees("host/db", url, []string{header}, a.symptom, "timeout", "sg/no-outbound-rule")
 	})
-	t.Run("a rule that is gone ends what it let through", func(t *testing.T) {
+	t.Run("full packets both ways", func(t *testing.T) {
+		file := filepath.Join(app.dir, "large")
+		if err := os.WriteFile(file, make([]byte, large), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		url := "http://" + atDB + ":8080/"
+		out := app.ok("curl", "-sS", "--max-time", "30", "-o", file, "-w", "%{size_download} bytes in %{time_total} s", url+"large")
+		if !strings.HasPrefix(out, strconv.Itoa(large)+" ") {
+			t.Errorf("down: %s", out)
+		}
+		t.Log("down:", out)
+		out = app.ok("curl", "-sS", "--max-time", "30", "--data-binary", "@"+file, "-w", "%{size_upload} bytes in %{time_total} s", url)
+		if !strings.Contains(out, "with "+strconv.Itoa(large)+" bytes\n") {
+			t.Errorf("up: %s", out)
+		}
+		t.Log("up:", out)
+	})
+	t.Run("a rule that is gone lets nobody in", func(t *testing.T) {
 		l.apply("SecurityGroup", "db", "{network: corp, rules: []}")
 		if a := app.curl(l.ca, "http://"+atDB+":8080/"); a.Kind != "timeout" {
 			t.Errorf("%s %s", a, a.raw)
 		}
 	})
+}
+
+// TestHostsAndASiteReachEachOther calls from the Network into the site as well,
+// and with addresses that are not the site's.
+func TestHostsAndASiteReachEachOther(t *testing.T) {
+	t.Parallel()
+	l := newOffice(t, "wg", "wg-quick", "wireguard-go", "curl")
+	l.apply("SecurityGroup", "app", `{network: corp, rules: [{direction: inbound, protocol: tcp, ports: ["80"], from: [0.0.0.0/0]}]}`)
+	app := l.machine("app")
+	app.tunnel(l.ok("config", "wireguard", "host/app"))
+	app.serves("10.20.2.10:80")
+	router, desk := l.site(l.ok("config", "wireguard", "onprem")) // there is no Host of that name
+	desk.serves(deskAddress + ":8000")
+
+	// The stock client routes the Network's and the Link's prefixes, no others.
+	if _, ips, _ := strings.Cut(app.ok("wg", "show", "all", "allowed-ips"), "\t"); !strings.HasSuffix(ips, "\t10.20.0.0/16 192.168.50.0/24\n") {
+		t.Errorf("the Host's AllowedIPs: %s", ips)
+	}
+	if a := desk.curl(l.ca, "http://10.20.2.10/"); a.Status != 200 || !strings.Contains(a.Body, "called by "+deskAddress+":") {
+		t.Errorf("from the desk: %s", a.raw)
+	}
+	if e := l.explain(fromDesk, "tcp://10.20.2.10:80"); e.Verdict != "allow" || e.Symptom.Kind != "connected" {
+		t.Errorf("from the desk: %+v", e)
+	}
+	if a := app.curl(l.ca, "http://"+deskAddress+":8000/"); a.Status != 200 || !strings.Contains(a.Body, "called by 10.20.2.10:") {
+		t.Errorf("to the desk: %s", a.raw)
+	}
+	if e := l.explain("host/app", "tcp://"+deskAddress+":8000"); e.Verdict == "deny" || e.Symptom.Kind != "connected" {
+		t.Errorf("to the desk: %+v", e)
+	}
+	// The group admits everybody; an address beyond the Link is nobody's.
+	router.ip("addr", "add", "192.168.51.1/24", "dev", "lan0")
+	desk.ip("addr", "add", "192.168.51.10/24", "dev", "eth0")
+	if a := desk.curl(l.ca, "--interface", "192.168.51.10", "http://10.20.2.10/"); a.Kind != "timeout" {
+		t.Errorf("with an address that is not the site's: %s", a.raw)
+	}
+	// Nor is one of the Network's own.
+	router.ip("addr", "add", "10.20.2.200/32", "dev", "lan0")
+	if a := router.curl(l.ca, "--interface", "10.20.2.200", "http://10.20.2.10/"); a.Kind != "timeout" {
+		t.Errorf("with an address of the Network: %s", a.raw)
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -52,6 +53,14 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// large is how much is carried where full packets matter.
+const large = 8 << 20
+
+// zeros never ends.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
 // serve answers HTTP at an address until its standard input ends.
 func serve(at string) error {
 	l, err := net.Listen("tcp", at)
@@ -60,8 +69,18 @@ func serve(at string) error {
 	}
 	srv := &http.Server{
 		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       patience,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			fmt.Fprintf(w, "%s was called by %s\n", at, r.RemoteAddr)
+			n, err := io.Copy(io.Discard, r.Body)
+			if err != nil {
+				return // the caller sees a broken connection
+			}
+			if r.URL.Path == "/large" {
+				w.Header().Set("Content-Length", strconv.Itoa(large))
+				_, _ = io.CopyN(w, zeros{}, large) // the caller counts
+				return
+			}
+			fmt.Fprintf(w, "%s was called by %s with %d bytes\n", at, r.RemoteAddr, n)
 		}),
 	}
 	go func() {
