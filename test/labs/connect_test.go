@@ -99,10 +99,12 @@ func TestConnectRunsACommand(t *testing.T) {
 		if a.Status != 200 || !strings.Contains(a.Body, "was called by 10.20.2.12:") {
 			t.Errorf("port 80: %s", a.raw)
 		}
-		if a := readAnswer(through(curl, "http://app.office.example:22/")); a.raw.code == 0 {
-			t.Errorf("port 22 is not admitted: %s", a.raw)
+		for port, want := range map[string]string{"22": "timeout", "81": "refused"} {
+			if a := readAnswer(through(curl, "http://app.office.example:"+port+"/")); a.throughProxy() != want {
+				t.Errorf("port %s: want %s: %s", port, want, a.raw)
+			}
 		}
-		if a := readAnswer(through(curl, "http://nowhere.office.example/")); a.raw.code == 0 {
+		if a := readAnswer(through(curl, "http://nowhere.office.example/")); a.throughProxy() != "unreachable" {
 			t.Errorf("a name that does not exist: %s", a.raw)
 		}
 	})

@@ -56,3 +56,17 @@ func readAnswer(r result) answer {
 	}
 	return a
 }
+
+// throughProxy is what a caller behind a SOCKS proxy sees: some failures reach
+// it as the proxy's answers of RFC 1928, section 6.
+func (a answer) throughProxy() string {
+	switch {
+	case a.raw.code != 97:
+		return a.Kind
+	case strings.Contains(a.raw.err, "(5)"):
+		return "refused"
+	case strings.Contains(a.raw.err, "(4)"):
+		return "unreachable"
+	}
+	return a.Kind
+}
