@@ -22,6 +22,8 @@ type edit struct {
 	operator, key, rename string
 	element               string
 	value                 string
+	// or is a larger edit, to try if this one is not enough.
+	or *edit
 }
 
 // apply changes a policy, which is an object or a string that holds one, and

@@ -146,6 +146,9 @@ func (t *trail) blockedBy(before *trail, s stop) bool {
 
 // propose lists changes that may remove a blocker, the smallest first.
 func propose(t *trail, s stop) []change {
+	if s.in != nil {
+		t.web = s.in
+	}
 	family, _, _ := strings.Cut(s.code, "/")
 	switch family {
 	case "dns":

@@ -33,7 +33,7 @@ func proposeOtherName(t *trail, s stop) []change {
 	case request.CodeAPIIDMissing, request.CodeAPIIDUnknown, request.CodeHostUnknown, request.CodeUnknownName:
 		var out []change
 		if a == nil {
-			out = t.withAPIID()
+			out = append(t.byMapping(), t.withAPIID()...)
 		}
 		out = append(out, t.aliasForCNAME()...)
 		for _, name := range keys(t.s.APIs) {
@@ -140,25 +140,38 @@ func (t *trail) withAPIID() []change {
 	if e == nil {
 		return nil
 	}
-	first, _, _ := strings.Cut(strings.TrimPrefix(t.to.path, "/"), "/")
-	var named, others []change
-	for _, name := range keys(t.s.APIs) {
-		a := t.s.APIs[name]
-		if a.Gateway != e.Gateway || a.Type != model.Private {
-			continue
-		}
-		c := ask(t, "name API/"+a.Name+" in the header "+apiIDHeader, t.url("https", e.Host, t.to.path),
-			map[string]string{apiIDHeader: a.ID, "host": ""})
-		if a.Stages[first] != nil {
-			named = append(named, c)
-		} else {
-			others = append(others, c)
-		}
+	var out []change
+	for _, a := range t.candidates(e) {
+		out = append(out, ask(t, "name API/"+a.Name+" in the header "+apiIDHeader, t.url("https", e.Host, t.to.path),
+			map[string]string{apiIDHeader: a.ID, "host": ""}))
 	}
-	if len(named) > 0 {
-		return named
+	return out
+}
+
+// byMapping proposes the paths that a Domain, or the Gateway's own name, serves
+// in place of one that it does not.
+func (t *trail) byMapping() []change {
+	h := t.web.verdict.Host
+	var ms []snapshot.PathMapping
+	switch {
+	case h == nil:
+	case h.Kind == snapshot.HostDomain:
+		ms = h.Domain.Mappings
+	case h.Kind == snapshot.HostOwn:
+		ms = t.web.arrival.Gateway.Paths
 	}
-	return others
+	var out []change
+	for _, m := range ms {
+		_, rest, more := strings.Cut(strings.TrimPrefix(t.to.path, "/"), "/")
+		if more {
+			rest = "/" + rest
+		}
+		c := ask(t, "ask below /"+m.Path+", which is served there", t.url(t.to.scheme, t.to.host, "/"+m.Path+rest), nil)
+		whole := ask(t, c.summary, t.url(t.to.scheme, t.to.host, "/"+m.Path+t.to.path), nil)
+		c.or = &whole
+		out = append(out, c)
+	}
+	return out
 }
 
 // byDomains proposes the Domains that map to a, outside Endpoints.
@@ -183,7 +196,9 @@ func (t *trail) byDomains(a *snapshot.API) []change {
 // below is the question's path without the Stage, under a mapping's path.
 func (t *trail) below(a *snapshot.API, base string) string {
 	path := strings.TrimPrefix(t.to.path, "/")
-	if first, rest, _ := strings.Cut(path, "/"); a.Stages[first] != nil {
+	if w := t.web; w != nil && w.verdict.API == a && w.verdict.Stage != nil {
+		path = strings.TrimPrefix(w.verdict.Path, "/")
+	} else if first, rest, _ := strings.Cut(path, "/"); a.Stages[first] != nil {
 		path = rest
 	}
 	if base != "" {

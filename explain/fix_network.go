@@ -65,9 +65,6 @@ func addRule(t *trail, step *flow.Step, g *model.SecurityGroup, priority int) ch
 	}
 	g.Spec.Rules = append(slices.Clone(g.Spec.Rules), r)
 	summary := fmt.Sprintf("let SecurityGroup/%s allow %s %s %s", g.Metadata.Name, what, way, peer)
-	if step.Way == sg.Outbound && !slices.ContainsFunc(g.Spec.Rules[:len(g.Spec.Rules)-1], func(r model.Rule) bool { return r.Direction == model.Outbound }) {
-		summary += "; it declares no outbound rule yet, and with one its other outbound traffic is denied"
-	}
 	return put(summary, g, op)
 }
 

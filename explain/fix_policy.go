@@ -95,9 +95,10 @@ func (t *trail) exempt(s *iam.StatementTrace) []edit {
 				what:      fmt.Sprintf("ask %s instead of %s in %s: calls through an Endpoint have no %s", keyVpcSourceIP, c.Key, s.Path, c.Key),
 				statement: s.Index, operator: c.Operator, key: c.Key, rename: keyVpcSourceIP,
 			}
-			out = append(out, e)
-			e.value = t.web.arrival.Origin.Source.Addr().String()
-			e.what += ", and add " + e.value
+			more := e
+			more.value = t.web.arrival.Origin.Source.Addr().String()
+			more.what += ", and add " + more.value
+			e.or = &more
 			out = append(out, e)
 		case !c.Missing && negated && len(c.Got) == 1:
 			out = append(out, edit{
@@ -133,7 +134,8 @@ func (t *trail) admit(s *iam.StatementTrace, r *iam.Request) []edit {
 		more := e
 		more.value = t.web.arrival.Origin.Source.Addr().String()
 		more.what += ", and add " + more.value
-		return []edit{e, more}
+		e.or = &more
+		return []edit{e}
 	case c.Operator != "" && !c.Missing && len(c.Got) == 1 && !negated:
 		return []edit{{
 			what:      fmt.Sprintf("add %s to %s %s of %s", t.spoken(c.Key, c.Got[0]), c.Operator, c.Key, s.Path),
@@ -204,6 +206,11 @@ func (t *trail) editPolicy(whose model.Ref, e *edit) []change {
 	}
 	for i := range out {
 		out[i].shifts = e.remove
+		if e.or != nil {
+			if larger := t.editPolicy(whose, e.or); len(larger) > 0 {
+				out[i].or = &larger[0]
+			}
+		}
 	}
 	return out
 }

@@ -12,6 +12,7 @@ import (
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
+	compiled "postern.dev/postern/snapshot/operation"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -153,10 +154,10 @@ func proposeMethod(t *trail) []change {
 	if savedDiffers(v) {
 		out = t.deploy(v.API, v.Stage.Name)
 	}
-	if again, ok := strings.CutPrefix(v.Path, "/"+v.Stage.Name+"/"); ok {
-		out = append(out, ask(t, "leave the Stage out of the path: it is named already", t.url(t.to.scheme, t.to.host, v.Base+"/"+again), nil))
+	if again, ok := strings.CutPrefix(v.Path, "/"+v.Stage.Name+"/"); ok && operation.Match(v.Deployment.Operations, v.Method, "/"+again).Operation != nil {
+		return append(out, ask(t, "leave the Stage out of the path: it is named already", t.url(t.to.scheme, t.to.host, v.Base+"/"+again), nil))
 	}
-	for _, op := range operation.Nearest(v.Deployment.Operations, v.Method, v.Path, 3) {
+	for _, op := range nearest(v) {
 		path := v.Base + fill(op.Path, v.Path)
 		m := op.Method
 		if m == "ANY" {
@@ -167,6 +168,28 @@ func proposeMethod(t *trail) []change {
 		out = append(out, c)
 	}
 	return out
+}
+
+// maxNearest is how many operations are proposed.
+const maxNearest = 3
+
+// nearest lists the operations that look like what was asked for: of the method
+// that was asked if there are such, and preflights for preflights only.
+func nearest(v *request.Verdict) []*compiled.Operation {
+	var same, others []*compiled.Operation
+	for _, op := range operation.Nearest(v.Deployment.Operations, v.Method, v.Path, 3*maxNearest) {
+		switch op.Method {
+		case v.Method, compiled.Any:
+			same = append(same, op)
+		case "OPTIONS":
+		default:
+			others = append(others, op)
+		}
+	}
+	if len(same) == 0 || v.Route.Place {
+		same = others
+	}
+	return first(same, maxNearest)
 }
 
 // fill puts segments of the asked path into the parameters of a template.

@@ -4,16 +4,17 @@
 package explain
 
 import (
+	"bytes"
 	"net/netip"
 	"strconv"
 	"strings"
 
-	"postern.dev/postern/compile"
 	"postern.dev/postern/decide/flow"
 	"postern.dev/postern/decide/iam"
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
+	"postern.dev/postern/snapshot"
 )
 
 // web is the HTTP part of a trail.
@@ -24,11 +25,78 @@ type web struct {
 
 // request judges what the Gateway does with the request.
 func (t *trail) request() {
-	w := &web{arrival: t.arrival()}
+	t.judged(t.arrival(), 0)
+	v := &t.web.verdict
+	if v.Redirect {
+		t.redirected(v)
+		return
+	}
+	if a := t.meant(); a != nil {
+		// What stands behind the missing name is worth knowing too.
+		as := t.web.arrival
+		as.APIID, as.HasAPIID = a.ID, true
+		t.assume("what follows was judged as if the request named API/" + a.Name)
+		t.judged(as, len(v.Steps()))
+	}
+	if len(t.stops) == 0 {
+		t.Symptom = answer.Symptom{Kind: answer.Response}
+	}
+	if t.web.verdict.Operation() != nil {
+		t.backend()
+	}
+}
+
+// meant is the only API that a request at an Endpoint can have meant that names
+// none or one that there is not; nil if there are several, or it is plain.
+func (t *trail) meant() *snapshot.API {
+	v, e := &t.web.verdict, t.web.arrival.Endpoint
+	if e == nil || v.API != nil || v.Domain != nil || !stopsAt(v, request.CodeAPIIDMissing) && !stopsAt(v, request.CodeAPIIDUnknown) {
+		return nil
+	}
+	list := t.candidates(e)
+	if len(list) != 1 {
+		return nil
+	}
+	return list[0]
+}
+
+func stopsAt(v *request.Verdict, code string) bool {
+	n := len(v.Steps())
+	return n > 0 && v.Steps()[n-1].Code == code
+}
+
+// candidates are the private APIs at an Endpoint, those alone that have the
+// Stage which the path names if there are such.
+func (t *trail) candidates(e *snapshot.Endpoint) []*snapshot.API {
+	first, _, _ := strings.Cut(strings.TrimPrefix(t.to.path, "/"), "/")
+	var named, others []*snapshot.API
+	for _, name := range keys(t.s.APIs) {
+		a := t.s.APIs[name]
+		switch {
+		case a.Gateway != e.Gateway || a.Type != model.Private:
+		case a.Stages[first] != nil:
+			named = append(named, a)
+		default:
+			others = append(others, a)
+		}
+	}
+	if len(named) > 0 {
+		return named
+	}
+	return others
+}
+
+// judged judges an arrival and adds its steps as hops, but for those that an
+// earlier judgement gave.
+func (t *trail) judged(a request.Arrival, known int) {
+	w := &web{arrival: a}
 	t.web = w
 	w.verdict = request.Judge(t.s, &w.arrival, true)
 	v := &w.verdict
 	for i, s := range v.Steps() {
+		if i < known {
+			continue
+		}
 		h := answer.Hop{
 			Layer: answer.Layer(s.Layer()), Component: s.Component.String(), Code: s.Code,
 			Outcome: outcome(s.Outcome), Reason: t.webReason(&s),
@@ -41,7 +109,7 @@ func (t *trail) request() {
 		}
 		switch s.Outcome {
 		case request.Stop:
-			t.stop(h, t.refusal(), stop{web: i})
+			t.stop(h, t.refusal(), stop{in: w, web: i})
 			if s.Code == request.CodeStageNotDeployed {
 				t.undeployable()
 			}
@@ -50,16 +118,6 @@ func (t *trail) request() {
 			t.find(s.Code, h.Component, h.Reason)
 		}
 		t.hop(h)
-	}
-	if v.Redirect {
-		t.redirected(v)
-		return
-	}
-	if len(t.stops) == 0 {
-		t.Symptom = answer.Symptom{Kind: answer.Response}
-	}
-	if v.Operation() != nil {
-		t.backend()
 	}
 }
 
@@ -80,8 +138,8 @@ func (t *trail) redirected(v *request.Verdict) {
 // the API cannot be deployed.
 func (t *trail) undeployable() {
 	v := &t.web.verdict
-	ready, c := t.w.Result.Ready(model.Ref{Kind: model.KindStage, Name: v.API.Name + "." + v.Stage.Name})
-	if ready || c.Message != compile.ErrNoPolicy.Error() {
+	a, ok := model.Get[*model.API](t.w.Set, v.API.Name)
+	if !ok || a.Spec.Type != model.Private || written(a.Spec.Policy) || bytes.Contains(a.Spec.OpenAPI, []byte("x-amazon-apigateway-policy")) {
 		return
 	}
 	ref := model.Ref{Kind: model.KindAPI, Name: v.API.Name}.String()
@@ -89,7 +147,13 @@ func (t *trail) undeployable() {
 		Layer: answer.LayerPolicy, Component: ref, Outcome: answer.Stop, Code: request.CodePolicyAbsent,
 		Rule:   &answer.Rule{Resource: ref, Path: "spec.policy"},
 		Reason: ref + " has no resource policy, and a private API without one cannot be deployed.",
-	}, t.refusal(), stop{web: -1})
+	}, t.refusal(), stop{in: t.web, web: -1})
+}
+
+// written tells whether a policy is there.
+func written(policy []byte) bool {
+	t := string(bytes.TrimSpace(policy))
+	return t != "" && t != "null" && t != `""`
 }
 
 // arrival is the request as it would reach the Gateway.
@@ -255,7 +319,10 @@ func (t *trail) idUnknown(s *request.Step, note string) string {
 func (t *trail) stageMissing(s *request.Step, note string) string {
 	api := t.web.verdict.API
 	text := "The path names no Stage of API/" + api.Name
-	if s.Component.Kind == model.KindDomain {
+	switch {
+	case s.Component.Kind == model.KindAPI && s.Field != "":
+		text = s.Component.String() + " does not say which Stage is served under " + t.web.arrival.Gateway.Host
+	case s.Component.Kind == model.KindDomain:
 		text = s.Component.String() + " maps the path to a Stage that API/" + api.Name + " does not have"
 	}
 	if names := keys(api.Stages); len(names) > 0 {

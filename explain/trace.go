@@ -10,6 +10,7 @@ import (
 	"postern.dev/postern/decide/flow"
 	"postern.dev/postern/decide/name"
 	"postern.dev/postern/explain/answer"
+	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 )
 
@@ -34,7 +35,8 @@ type stop struct {
 	hop  int // index into Hops
 	code string
 	flow *flow.Step
-	web  int // index of the step in web.verdict, or -1
+	in   *web // of the HTTP part; nil elsewhere
+	web  int  // index of the step in the verdict of in, or -1
 }
 
 // trace follows the question hop by hop. It answers no fixes.
@@ -78,7 +80,7 @@ func (t *trail) conclude() {
 	if len(t.stops) > 0 {
 		t.Verdict = answer.Deny
 		t.DecidedBy = t.stops[0].hop
-		if t.name.Code == name.ResolvesPublic {
+		if t.name.Code == name.ResolvesPublic && t.name.Owner.Kind != model.KindDomain {
 			h := &t.Hops[0]
 			t.find(h.Code, h.Component, h.Reason)
 		}
