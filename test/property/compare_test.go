@@ -70,7 +70,8 @@ func differ(q answer.Question, a *answer.Answer, o *outcome) []string {
 			say("the name does not exist, explained as %s", a.Code)
 		}
 	case answer.TLS:
-		if !strings.HasPrefix(a.Code, "tls/") {
+		// What listens without TLS is no listener to who speaks it.
+		if !strings.HasPrefix(a.Code, "tls/") && a.Code != "listen/refused" {
 			say("the handshake failed, explained as %s", a.Code)
 		}
 	}
@@ -83,7 +84,7 @@ func differ(q answer.Question, a *answer.Answer, o *outcome) []string {
 func backendAssumed(a *answer.Answer, o *outcome) bool {
 	return a.Code == "backend/ok" && o.request == "backend/refused" &&
 		slices.ContainsFunc(a.Assumptions, func(s string) bool {
-			return strings.HasPrefix(s, "the backend at http://127.0.0.1:1/") || strings.HasPrefix(s, "the backend at http://127.0.0.1:1 ")
+			return strings.HasPrefix(s, "the backend at http://"+closedAddress+" ")
 		})
 }
 

@@ -15,7 +15,10 @@ func (d *draw) policy(api string) json.RawMessage {
 	if !d.one(4) {
 		list = append(list, object{"Effect": "Allow", "Principal": "*", "Action": "execute-api:Invoke", "Resource": pick(d, "*", "execute-api:/*", "execute-api:/*/*/*", "execute-api:/prod/*")})
 	}
-	for range 1 + d.IntN(2) {
+	for range d.IntN(3) {
+		list = append(list, d.statement(api))
+	}
+	if len(list) == 0 {
 		list = append(list, d.statement(api))
 	}
 	d.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
@@ -141,9 +144,9 @@ func (d *draw) document() json.RawMessage {
 		case 0:
 			return none
 		case 1, 2, 3:
-			return proxy(openBackend + pick(d, "/", "/base", "/base?x=1"))
+			return proxy("http://" + openBackend + pick(d, "/", "/base", "/base?x=1"))
 		case 4:
-			return proxy(closedBackend + "/")
+			return proxy("http://" + closedBackend + "/")
 		case 5:
 			return proxy("http://" + pick(d, "10.99.0.1:8080", "127.0.0.2:8080", "169.254.169.254", "192.0.2.7") + "/")
 		case 6:
@@ -163,7 +166,7 @@ func (d *draw) document() json.RawMessage {
 	}
 	doc := object{"openapi": "3.0.1", "info": object{"title": "drawn", "version": "1"}, "paths": paths}
 	if d.one(5) {
-		doc["servers"] = []any{object{"url": openBackend + "/server"}}
+		doc["servers"] = []any{object{"url": "http://" + openBackend + "/server"}}
 	}
 	for _, p := range []string{"/pets/{id}", "/any/{proxy+}"} {
 		if o, ok := paths[p].(object); ok {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
@@ -34,6 +35,53 @@ func (d *draw) source() string {
 	return "internet/" + pick(d, callers...)
 }
 
+// networkOf is the Network of a Subnet.
+func (d *draw) networkOf(subnet string) string {
+	for _, s := range d.subnets {
+		if s.Metadata.Name == subnet {
+			return s.Spec.Network
+		}
+	}
+	return ""
+}
+
+// sourceFor draws who asks for an API: mostly someone who may get there.
+func (d *draw) sourceFor(a *model.API) string {
+	if d.one(4) {
+		return d.source()
+	}
+	if a.Spec.Type != model.Private && d.one(2) {
+		return "internet/" + pick(d, callers...)
+	}
+	var near []string
+	for _, h := range d.hosts {
+		if a.Spec.Type != model.Private || len(d.endpointsNear("host/"+h.Metadata.Name, a)) > 0 {
+			near = append(near, "host/"+h.Metadata.Name)
+		}
+	}
+	if len(near) == 0 {
+		return d.source()
+	}
+	return pick(d, near...)
+}
+
+// endpointsNear lists the Endpoints of an API's Gateway in the Network of a
+// Host.
+func (d *draw) endpointsNear(from string, a *model.API) []*model.Endpoint {
+	var out []*model.Endpoint
+	for _, h := range d.hosts {
+		if from != "host/"+h.Metadata.Name {
+			continue
+		}
+		for _, e := range d.endpoints {
+			if e.Spec.Gateway == a.Spec.Gateway && d.networkOf(e.Spec.Subnets[0]) == d.networkOf(h.Spec.Subnet) {
+				out = append(out, e)
+			}
+		}
+	}
+	return out
+}
+
 // region of an API or an Endpoint: its Gateway's.
 func (d *draw) region(gateway string) string {
 	for _, g := range d.gateways {
@@ -45,45 +93,50 @@ func (d *draw) region(gateway string) string {
 }
 
 // hostName draws a host name, of a kind that means something most of the time.
-func (d *draw) hostName() string {
-	a := d.someAPI()
+func (d *draw) hostName() string { return d.hostFor("", d.someAPI()) }
+
+// hostFor draws a host name under which a may be served to a caller.
+func (d *draw) hostFor(from string, a *model.API) string {
+	private := a.Spec.Type == model.Private && len(d.endpoints) > 0
+	var e *model.Endpoint
+	if len(d.endpoints) > 0 {
+		e = pick(d, d.endpoints...)
+	}
+	near := d.endpointsNear(from, a)
+	if len(near) > 0 && !d.one(4) {
+		e = pick(d, near...)
+	}
 	switch n := d.IntN(20); {
-	case n < 4 && a != nil:
-		return "${API/" + a.Metadata.Name + ".host}"
-	case n < 10 && len(d.endpoints) > 0:
-		return "${Endpoint/" + pick(d, d.endpoints...).Metadata.Name + ".host}"
-	case n < 12 && len(d.endpoints) > 0 && a != nil:
-		e := pick(d, d.endpoints...)
+	case n < 8 && private, n < 2 && e != nil:
+		return "${Endpoint/" + e.Metadata.Name + ".host}"
+	case n < 11 && private:
 		if len(a.Spec.Endpoints) > 0 && !d.one(5) {
 			name := pick(d, a.Spec.Endpoints...)
 			e = d.endpoints[slices.IndexFunc(d.endpoints, func(e *model.Endpoint) bool { return e.Metadata.Name == name })]
 		}
 		return "${API/" + a.Metadata.Name + ".id}-${Endpoint/" + e.Metadata.Name + ".id}.execute-api." + d.region(e.Spec.Gateway) + "." + base
-	case n < 14:
-		return "${Gateway/" + pick(d, d.gateways...).Metadata.Name + ".host}"
-	case n < 16 && len(d.domains) > 0:
+	case n < 14 && (!private || d.one(3) || slices.ContainsFunc(near, func(e *model.Endpoint) bool { return *e.Spec.PrivateDNS })):
+		return "${API/" + a.Metadata.Name + ".host}"
+	case n < 16:
+		return "${Gateway/" + a.Spec.Gateway + ".host}"
+	case n < 18 && len(d.domains) > 0:
 		name := pick(d, d.domains...).Metadata.Name
 		if name[0] == '*' {
 			name = "any" + name[1:]
 		}
 		return name
-	case n == 17 && d.one(2):
-		return pick(d, "abcdefghij.execute-api.eu-1."+base, "nosuch.example", "shop.execute-api.us-2."+base, "execute-api.eu-1."+base)
-	case n == 17:
+	case n == 18 && d.one(3):
 		return pick(d, "gw0", "gw1") + pick(d, ".management.", ".portal.", ".configuration.", ".") + base
+	case n == 19 && d.one(2):
+		return pick(d, "abcdefghij.execute-api.eu-1."+base, "nosuch.example", "shop.execute-api.us-2."+base, "execute-api.eu-1."+base)
 	}
-	if a != nil {
-		return "${API/" + a.Metadata.Name + ".host}"
+	if private {
+		return "${Endpoint/" + e.Metadata.Name + ".host}"
 	}
-	return "nosuch.example"
+	return "${API/" + a.Metadata.Name + ".host}"
 }
 
-func (d *draw) someAPI() *model.API {
-	if len(d.apis) == 0 {
-		return nil
-	}
-	return pick(d, d.apis...)
-}
+func (d *draw) someAPI() *model.API { return pick(d, d.apis...) }
 
 // zoneName draws a name that a Zone may hold.
 func (d *draw) zoneName() string {
@@ -106,21 +159,21 @@ func (d *draw) zoneName() string {
 
 // address draws an address, taken or not.
 func (d *draw) address() string {
-	switch d.IntN(8) {
-	case 0, 1:
+	switch d.IntN(12) {
+	case 0, 1, 8, 9:
 		if len(d.endpoints) > 0 {
 			return "${Endpoint/" + pick(d, d.endpoints...).Metadata.Name + ".address}"
 		}
-	case 2, 3:
+	case 2, 3, 10:
 		if len(d.hosts) > 0 {
 			return "${Host/" + pick(d, d.hosts...).Metadata.Name + ".address}"
 		}
-	case 4:
+	case 4, 11:
 		return "${Gateway/" + pick(d, d.gateways...).Metadata.Name + ".address}"
 	case 5:
 		return pick(d, "10.1.1.4", "10.1.1.200", "10.2.1.5", "10.1.0.2", "10.2.0.2", "10.3.0.2")
 	case 6:
-		return pick(d, "198.18.77.77", "198.18.0.1", "198.18.0.2", "192.0.2.1", "10.77.0.1", "255.255.255.255", "224.0.0.1", "127.0.0.2", "169.254.169.254")
+		return pick(d, "198.18.77.77", "198.18.0.1", "198.18.0.2", "192.0.2.1", "10.77.0.1", "127.0.0.2", "169.254.169.254")
 	}
 	return pick(d, "192.168.9.9", "192.168.10.10", "10.2.1.4", "10.3.1.4", "172.16.0.9", "fd00:1:0:1::5", "fd00:99::9")
 }
@@ -156,22 +209,24 @@ func (d *draw) refersTo6(host string) bool {
 
 // question draws a request.
 func (d *draw) question() answer.Question {
-	q := answer.Question{From: d.source(), Insecure: !d.one(3)}
-	host := d.hostName()
+	a := d.someAPI()
+	q := answer.Question{From: d.sourceFor(a), Insecure: !d.one(3)}
+	host := d.hostFor(q.From, a)
 	switch {
-	case d.one(12):
+	case len(d.zones) > 0 && d.one(10), d.one(40):
 		host = d.zoneName()
-	case d.one(10):
+	case d.one(16):
 		host = d.address()
 	}
-	scheme := pick(d, "https", "https", "https", "https", "https", "https", "https", "http", "tcp", "tcp", "udp", "dns")
-	if q.From[:4] == "inte" && scheme == "udp" {
-		scheme = "tcp"
-	}
+	scheme := pick(d, "https", "https", "https", "https", "https", "https", "https", "https", "https", "https", "https", "https", "http", "tcp", "tcp", "udp", "dns")
 	if scheme == "tcp" || scheme == "udp" {
 		if d.one(2) {
 			host = d.address()
+			q.From = d.source()
 		}
+	}
+	if scheme == "udp" && strings.HasPrefix(q.From, "internet") {
+		scheme = "tcp" // the segment's callers send no datagrams
 	}
 	authority := bracket(host)
 	if d.refersTo6(host) {
@@ -188,7 +243,7 @@ func (d *draw) question() answer.Question {
 		q.URL = "udp://" + authority + ":" + pick(d, "53", "53", "443", "8080")
 		return q
 	}
-	q.Method = pick(d, "", "", "", "GET", "POST", "DELETE", "OPTIONS", "HEAD", "PUT")
+	q.Method = pick(d, "", "", "", "", "", "GET", "POST", "POST", "DELETE", "OPTIONS", "HEAD", "PUT")
 	port := ""
 	switch {
 	case d.one(20):
@@ -196,54 +251,60 @@ func (d *draw) question() answer.Question {
 	case d.one(10) && scheme == "https":
 		port = ":443"
 	}
-	q.URL = scheme + "://" + authority + port + d.path()
-	if !d.one(4) {
-		q.Headers = d.headers(host)
-	}
+	q.URL = scheme + "://" + authority + port + d.path(a, host)
+	q.Headers = d.headers(a, host)
 	return q
 }
 
-func (d *draw) path() string {
-	rest := pick(d, "/pets", "/pets", "/pets", "/pets/1", "/pets/1", "", "/", "/dogs", "/any/thing/at/all", "/pets?type=cat", "/pets/1%2F2", "//pets", "/./pets", "/x/../pets", "/pets/", "/p%65ts")
-	switch n := d.IntN(20); {
-	case n < 11:
-		return "/prod" + rest
-	case n < 13:
-		return "/test" + rest
-	case n < 14:
-		return rest
-	case n < 17:
-		if a := d.someAPI(); a != nil && a.Spec.Path != "" {
-			return "/" + a.Spec.Path + rest
+// path draws a path: below a Stage, or a base path where the host name has
+// these.
+func (d *draw) path(a *model.API, host string) string {
+	rest := pick(d, "/pets", "/pets", "/pets", "/pets", "/pets", "/pets", "/pets", "/pets/1", "/pets/1", "", "/", "/dogs", "/any/thing/at/all", "/pets?type=cat", "/pets/1%2F2", "//pets", "/./pets", "/x/../pets", "/pets/", "/p%65ts")
+	if d.one(15) {
+		return pick(d, "/nosuch", "/Prod", "/prod%2Fpets", "/%70rod", "/moveda0", "") + rest
+	}
+	if strings.HasPrefix(host, "${Gateway/") && !d.one(8) {
+		if a.Spec.Path == "" && !d.one(4) {
+			a = d.someAPI()
 		}
-	case n < 19:
-		if len(d.domains) > 0 {
-			if p := pick(d, pick(d, d.domains...).Spec.Mappings...).Path; p != "" {
-				return "/" + p + rest
+		return "/" + a.Spec.Path + rest
+	}
+	for _, x := range d.domains {
+		if m := x.Spec.Mappings; strings.HasSuffix(host, strings.TrimPrefix(x.Metadata.Name, "*")) && !d.one(8) {
+			if p := pick(d, m...).Path; p != "" {
+				rest = "/" + p + rest
 			}
 			return rest
 		}
 	}
-	return pick(d, "/nosuch", "/Prod", "/prod%2Fpets", "/%70rod", "/moveda0") + rest
+	if d.one(6) {
+		return "/test" + rest
+	}
+	return "/prod" + rest
 }
 
-func (d *draw) headers(host string) []answer.Header {
+func (d *draw) headers(a *model.API, host string) []answer.Header {
 	var out []answer.Header
-	add := func(name, value string) { out = append(out, answer.Header{Name: name, Value: value}) }
-	a := d.someAPI()
-	endpoint := len(host) > 11 && host[:11] == "${Endpoint/"
+	add := func(name, value string) {
+		if !slices.ContainsFunc(out, func(h answer.Header) bool { return strings.EqualFold(h.Name, name) }) {
+			out = append(out, answer.Header{Name: name, Value: value})
+		}
+	}
+	endpoint := strings.HasPrefix(host, "${Endpoint/")
+	if d.one(8) {
+		a = d.someAPI()
+	}
 	switch {
-	case a == nil:
-	case endpoint && !d.one(5), d.one(12):
+	case endpoint && !d.one(8), d.one(20):
 		if d.one(4) {
 			add("Host", "${API/"+a.Metadata.Name+".host}")
 		} else {
 			add(pick(d, "x-apigw-api-id", "X-APIGW-API-ID"), "${API/"+a.Metadata.Name+".id}")
 		}
-	case d.one(20):
+	case d.one(25):
 		add("Host", d.hostName())
 	}
-	if d.one(12) {
+	if d.one(20) {
 		add("x-apigw-api-id", pick(d, "abcdefghij", "", "ABC"))
 	}
 	if d.one(6) {

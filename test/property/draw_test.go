@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
+	"slices"
 
 	"postern.dev/postern/model"
 )
@@ -76,14 +78,14 @@ func raw(v any) json.RawMessage {
 var (
 	plans    = []string{"10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16"}
 	overlaps = []string{"10.1.0.0/16", "10.1.0.0/17", "10.2.0.0/16"}
-	sites    = []string{"192.168.9.0/24", "192.168.10.0/24", "10.2.0.0/16", "10.2.1.0/24", "10.3.0.0/20", "fd00:99::/64", "172.16.0.0/12"}
+	sites    = []string{"192.168.9.0/24", "192.168.10.0/24", "10.2.0.0/16", "10.2.1.0/24", "10.3.1.0/24", "fd00:99::/64", "172.16.0.0/12"}
 	callers  = []string{"203.0.113.10", "203.0.113.77", "198.51.100.7", "8.8.4.4"}
 )
 
 func (d *draw) drawNetworks() {
 	for i := range 1 + d.IntN(3) {
 		name := fmt.Sprintf("n%d", i)
-		n := &model.Network{Head: head(name), Spec: model.NetworkSpec{CIDRs: []string{plans[i]}, InternetGateway: !d.one(3)}}
+		n := &model.Network{Head: head(name), Spec: model.NetworkSpec{CIDRs: []string{plans[i]}, InternetGateway: !d.one(5)}}
 		if i > 0 && d.one(5) {
 			n.Spec.CIDRs[0] = pick(d, overlaps...)
 		}
@@ -107,15 +109,15 @@ func (d *draw) drawNetworks() {
 			cidrs = append(cidrs, fmt.Sprintf("fd00:%d:0:1::/64", i+1))
 		}
 		for j, c := range cidrs {
-			s := &model.Subnet{Head: head(fmt.Sprintf("%s-s%d", name, j)), Spec: model.SubnetSpec{Network: name, CIDR: c, InternetRoute: !d.one(4)}}
-			if len(groups) > 0 && d.one(4) {
+			s := &model.Subnet{Head: head(fmt.Sprintf("%s-s%d", name, j)), Spec: model.SubnetSpec{Network: name, CIDR: c, InternetRoute: !d.one(6)}}
+			if len(groups) > 0 && d.one(6) {
 				s.Spec.SecurityGroup = pick(d, groups...)
 			}
 			d.subnets = append(d.subnets, s)
 			d.put(s)
-			for k := range d.IntN(3) {
+			for k := range 1 + d.IntN(2) {
 				h := &model.Host{Head: head(fmt.Sprintf("h%d%d%d", i, j, k)), Spec: model.HostSpec{Subnet: s.Metadata.Name}}
-				if d.one(2) {
+				if d.one(3) {
 					h.Spec.SecurityGroups = some(d, 2, groups)
 				}
 				d.hosts = append(d.hosts, h)
@@ -124,6 +126,9 @@ func (d *draw) drawNetworks() {
 		}
 		if d.one(3) {
 			l := &model.Link{Head: head(fmt.Sprintf("l%d", i)), Spec: model.LinkSpec{Network: name, Type: pick(d, model.VPN, model.DirectConnect), CIDRs: []string{pick(d, sites...)}}}
+			for overlap(l.Spec.CIDRs[0], n.Spec.CIDRs) {
+				l.Spec.CIDRs[0] = pick(d, sites...)
+			}
 			d.links = append(d.links, l)
 			d.put(l)
 		}
@@ -138,9 +143,19 @@ func (d *draw) drawNetworks() {
 	}
 }
 
+// overlap tells whether a prefix overlaps one of cidrs.
+func overlap(prefix string, cidrs []string) bool {
+	return slices.ContainsFunc(cidrs, func(c string) bool {
+		return netip.MustParsePrefix(c).Overlaps(netip.MustParsePrefix(prefix))
+	})
+}
+
 func (d *draw) drawGroup(name, network string, groups []string) {
 	g := &model.SecurityGroup{Head: head(name), Spec: model.SecurityGroupSpec{Network: network}}
 	g.Spec.Defaults = pick(d, "", model.DefaultsStrict, model.DefaultsAzure, model.DefaultsBasic, model.DefaultsEnterprise)
+	if d.one(2) {
+		g.Spec.Rules = append(g.Spec.Rules, model.Rule{Name: "https", Direction: model.Inbound, Protocol: "tcp", Ports: []string{"443"}})
+	}
 	for range d.IntN(4) {
 		r := model.Rule{Direction: model.Inbound, Priority: pick(d, 0, 0, 100, 200, 1000)}
 		if d.one(4) {
@@ -180,17 +195,13 @@ func (d *draw) drawGateways() {
 	for i := range 1 + d.IntN(2) {
 		g := &model.Gateway{Head: head(fmt.Sprintf("gw%d", i)), Spec: model.GatewaySpec{
 			Region: pick(d, "eu-1", "eu-1", "us-2"), HTTP: pick(d, "", model.HTTPOff, model.HTTPRedirect, model.HTTPServe),
-			EndpointApproval: pick(d, model.ApprovalAuto, model.ApprovalAuto, model.ApprovalManual),
+			EndpointApproval: pick(d, model.ApprovalAuto, model.ApprovalAuto, model.ApprovalAuto, model.ApprovalManual),
 		}}
-		if d.one(5) {
-			g.Spec.PublicAccess = new(false)
-			g.Spec.EndpointApproval = model.ApprovalAuto
-		}
 		d.gateways = append(d.gateways, g)
 		d.put(g)
 	}
 	private := map[string]bool{} // by Network and region: one Endpoint only
-	for i := range d.IntN(5) {
+	for i := range pick(d, 0, 1, 1, 2, 2, 3, 4) {
 		s := pick(d, d.subnets...)
 		e := &model.Endpoint{Head: head(fmt.Sprintf("e%d", i)), Spec: model.EndpointSpec{Gateway: pick(d, d.gateways...).Metadata.Name, Subnets: []string{s.Metadata.Name}}}
 		for _, o := range d.subnets {
@@ -198,7 +209,7 @@ func (d *draw) drawGateways() {
 				e.Spec.Subnets = append(e.Spec.Subnets, o.Metadata.Name)
 			}
 		}
-		if d.one(2) {
+		if d.one(3) {
 			for _, g := range d.groups {
 				if g.Spec.Network == s.Spec.Network && d.one(2) {
 					e.Spec.SecurityGroups = append(e.Spec.SecurityGroups, g.Metadata.Name)
@@ -211,12 +222,23 @@ func (d *draw) drawGateways() {
 		d.endpoints = append(d.endpoints, e)
 		d.put(e)
 	}
+	for _, g := range d.gateways {
+		if d.one(4) && slices.ContainsFunc(d.endpoints, func(e *model.Endpoint) bool { return e.Spec.Gateway == g.Metadata.Name }) {
+			g.Spec.PublicAccess = new(false)
+			g.Spec.EndpointApproval = model.ApprovalAuto
+		}
+	}
 	// Policies name Endpoints, so they are drawn when all are there.
 	for _, e := range d.endpoints {
 		if d.one(3) {
 			e.Spec.Policy = d.policy("")
 		}
 	}
+}
+
+// closed tells whether a Gateway has no public access.
+func (d *draw) closed(gateway string) bool {
+	return slices.ContainsFunc(d.gateways, func(g *model.Gateway) bool { return g.Metadata.Name == gateway && g.Spec.PublicAccess != nil })
 }
 
 func (d *draw) drawAPIs() {
@@ -237,11 +259,11 @@ func (d *draw) drawAPIs() {
 			}
 		}
 		if d.one(2) {
-			a.Spec.Path = pick(d, "", "shop", "orders", "orders/v1") + fmt.Sprint(i)
+			a.Spec.Path = pick(d, "p", "shop", "orders", "orders/v") + fmt.Sprint(i)
 		}
 		d.apis = append(d.apis, a)
 		d.put(a)
-		names := []string{"prod", "test"}[:d.IntN(3)]
+		names := []string{"prod", "test"}[:pick(d, 0, 1, 1, 1, 2, 2)]
 		for _, n := range names {
 			s := &model.Stage{Head: head(a.Metadata.Name + "." + n)}
 			if !d.one(3) {
@@ -249,7 +271,7 @@ func (d *draw) drawAPIs() {
 			}
 			s.Spec.AutoDeploy = d.one(4)
 			if d.one(2) {
-				s.Spec.Variables = map[string]string{"color": "red", "backend": openBackend[len("http://"):]}
+				s.Spec.Variables = map[string]string{"color": "red", "backend": openBackend}
 			}
 			d.put(s)
 		}
@@ -272,12 +294,16 @@ func (d *draw) drawDomains() {
 			if (a.Spec.Type == model.Private) != (x.Spec.Type == model.Private) || gateway != "" && gateway != a.Spec.Gateway {
 				continue
 			}
+			stage := d.stageOf(a)
+			if stage == "" {
+				continue
+			}
 			gateway = a.Spec.Gateway
 			p := pick(d, "", "shop", "shop/v2", "o", "o/v1/items") + fmt.Sprint(len(x.Spec.Mappings))
 			if len(x.Spec.Mappings) == 0 && d.one(2) {
 				p = ""
 			}
-			x.Spec.Mappings = append(x.Spec.Mappings, model.Mapping{Path: p, API: a.Metadata.Name, Stage: pick(d, "prod", "prod", "test", "gone")})
+			x.Spec.Mappings = append(x.Spec.Mappings, model.Mapping{Path: p, API: a.Metadata.Name, Stage: stage})
 		}
 		if x.Spec.Type == model.Private {
 			for _, e := range d.endpoints {
@@ -298,6 +324,20 @@ func (d *draw) drawDomains() {
 		d.domains = append(d.domains, x)
 		d.put(x)
 	}
+}
+
+// stageOf draws a Stage that an API has.
+func (d *draw) stageOf(a *model.API) string {
+	var names []string
+	for _, o := range d.objects {
+		if s, ok := o.(*model.Stage); ok && model.APIName(s.Metadata.Name) == a.Metadata.Name {
+			names = append(names, s.ShortName())
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return pick(d, names...)
 }
 
 func (d *draw) drawZones() {
@@ -343,10 +383,14 @@ func (d *draw) drawZones() {
 
 func (d *draw) drawSteps() {
 	for _, e := range d.endpoints {
-		switch d.IntN(5) {
+		n := d.IntN(12)
+		if d.closed(e.Spec.Gateway) {
+			continue // it needs its Endpoints
+		}
+		switch n {
 		case 0:
 			d.steps = append(d.steps, step{reject: e.Metadata.Name})
-		case 1, 2:
+		case 1, 2, 3, 4:
 			d.steps = append(d.steps, step{approve: e.Metadata.Name})
 		}
 	}

@@ -127,14 +127,24 @@ func (l *lab) real(os []model.Object) []model.Object {
 	out := make([]model.Object, len(os))
 	for i, o := range os {
 		out[i] = o
-		if a, ok := o.(*model.API); ok {
-			a = model.Clone(a)
-			text := strings.ReplaceAll(string(a.Spec.OpenAPI), openBackend, l.backend.URL)
-			a.Spec.OpenAPI = json.RawMessage(strings.ReplaceAll(text, closedBackend, "http://127.0.0.1:1"))
+		switch o := o.(type) {
+		case *model.API:
+			a := model.Clone(o)
+			a.Spec.OpenAPI = json.RawMessage(l.addresses(string(a.Spec.OpenAPI)))
 			out[i] = a
+		case *model.Stage:
+			st := model.Clone(o)
+			for k, v := range st.Spec.Variables {
+				st.Spec.Variables[k] = l.addresses(v)
+			}
+			out[i] = st
 		}
 	}
 	return out
+}
+
+func (l *lab) addresses(text string) string {
+	return strings.NewReplacer(openBackend, l.backend.Listener.Addr().String(), closedBackend, closedAddress).Replace(text)
 }
 
 // explain asks what becomes of a request.

@@ -118,6 +118,9 @@ func (sum *tally) world(t *testing.T, seed uint64) {
 			t.Errorf("seed %d: %+v: %v", seed, q, err)
 			continue
 		}
+		if testing.Verbose() {
+			t.Logf("seed %d: %s %s %s %v: %s %d %s", seed, q.From, q.Method, q.URL, q.Headers, r.answer.Symptom.Kind, r.outcome.status, r.answer.Code)
+		}
 		sum.mu.Lock()
 		sum.cases++
 		sum.outcomes[fmt.Sprintf("%s %s", r.answer.Symptom.Kind, r.answer.Code)]++

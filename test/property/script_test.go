@@ -32,10 +32,11 @@ type step struct {
 }
 
 // openBackend and closedBackend stand in documents for the address of a backend
-// that answers and of one that refuses.
+// that answers and of one that refuses; nothing listens at closedAddress.
 const (
-	openBackend   = "http://127.0.0.1:65001"
-	closedBackend = "http://127.0.0.1:65002"
+	openBackend   = "127.0.0.1:65001"
+	closedBackend = "127.0.0.1:65002"
+	closedAddress = "127.0.0.1:1"
 )
 
 // The files of a txtar archive.

@@ -127,11 +127,14 @@ func (l *lab) send(ctx context.Context, q answer.Question) (*outcome, error) {
 	if err := l.openPorts(ctx, addrs, proto, port); err != nil {
 		return nil, err
 	}
-	var first *outcome
-	for _, a := range addrs {
+	// A caller tries the addresses of its own family in turn, and tells of the
+	// first if none will do.
+	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return a.Is4() != c.src.Is4() })
+	first := &outcome{kind: unreachable}
+	for i, a := range addrs {
 		conn, o := c.connect(ctx, proto, netip.AddrPortFrom(a, port))
 		if conn == nil {
-			if first == nil {
+			if i == 0 {
 				first = o
 			}
 			continue
@@ -175,7 +178,8 @@ func (c *caller) resolve(ctx context.Context, name string) ([]netip.Addr, *outco
 		switch {
 		case err == nil:
 			return got.Addrs, nil
-		case errors.Is(err, join.ErrNXDomain), errors.Is(err, join.ErrNoData):
+		case errors.Is(err, join.ErrNXDomain), errors.Is(err, join.ErrNoData), errors.Is(err, join.ErrServer):
+			// A name that leads in a circle of CNAMEs is none.
 			return nil, &outcome{kind: answer.NXDomain, err: err}
 		}
 		return nil, &outcome{kind: answer.SymptomKind(join.Symptom(err)), err: err}
@@ -240,9 +244,6 @@ const silence = 300 * time.Millisecond
 // connect opens a connection. The connection is nil if there is none; then the
 // outcome says why.
 func (c *caller) connect(ctx context.Context, proto string, to netip.AddrPort) (net.Conn, *outcome) {
-	if to.Addr().Is4() != c.src.Is4() {
-		return nil, &outcome{kind: unreachable}
-	}
 	kind := sg.TCP
 	if proto == "udp" {
 		kind = sg.UDP
@@ -330,13 +331,15 @@ func request(u *url.URL, q answer.Question, expand func(string) string) (*http.R
 		return nil, err
 	}
 	r.URL = u
-	r.Header.Set("User-Agent", "") // send none
 	for _, h := range q.Headers {
 		if strings.EqualFold(h.Name, "host") {
 			r.Host = expand(h.Value)
 			continue
 		}
-		r.Header.Set(h.Name, expand(h.Value))
+		r.Header.Add(h.Name, expand(h.Value))
+	}
+	if r.Header["User-Agent"] == nil {
+		r.Header.Set("User-Agent", "") // send none
 	}
 	return r, nil
 }
