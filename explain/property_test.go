@@ -238,3 +238,41 @@ func TestDifferenceIsWhatChanged(t *testing.T) {
 		}
 	})
 }
+
+// TestFixesOfDrawnWorldsHelp does what is offered for any world, and asks again.
+func TestFixesOfDrawnWorldsHelp(t *testing.T) {
+	fixes := 0
+	rapid.Check(t, func(r *rapid.T) {
+		w := compiled(r, draw(r))
+		q := drawQuestion(r, w)
+		a, err := explain.Explain(w, q)
+		if err != nil {
+			r.Fatal(err)
+		}
+		for i := range a.Fixes {
+			fixes++
+			f, next, asked := a.Fixes[i], w, q
+			for range 8 {
+				next, asked = follow(t, &scenario{}, &f, next, asked)
+				a, err := explain.Explain(next, asked)
+				if err != nil {
+					r.Fatal(err)
+				}
+				if a.Verdict == answer.Allow {
+					f.Summary = ""
+					break
+				}
+				if len(a.Fixes) == 0 {
+					break
+				}
+				f = a.Fixes[0]
+			}
+			if f.Summary != "" || t.Failed() {
+				r.Fatalf("%+v does not help", a.Fixes[i])
+			}
+		}
+	})
+	if fixes < 50 {
+		t.Errorf("only %d fixes were offered", fixes)
+	}
+}

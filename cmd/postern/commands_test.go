@@ -155,7 +155,7 @@ func TestExplainExitsByVerdict(t *testing.T) {
 			Fixes: []answer.Fix{{For: "x/y", Summary: "do this", Commands: []string{"postern deploy pets"}}},
 		}
 		r := sh.run("explain", "--from", "host/laptop", "-X", "POST", "-H", "a: b", "https://x/")
-		if r.code != want || !strings.Contains(r.out, string(verdict)+": policy/allow (status 200)") || !strings.Contains(r.out, "it is allowed") || !strings.Contains(r.out, "postern deploy pets") {
+		if r.code != want || !strings.Contains(r.out, string(verdict)+"  policy/allow  the caller sees status 200") || !strings.Contains(r.out, "it is allowed") || !strings.Contains(r.out, "postern deploy pets") {
 			t.Errorf("%s: exit %d %s%s", verdict, r.code, r.out, r.err)
 		}
 		r = sh.run("explain", "--from", "host/laptop", "https://x/", "-o", "json")

@@ -13,12 +13,14 @@ import (
 
 	"postern.dev/postern/explain"
 	"postern.dev/postern/explain/answer"
+	"postern.dev/postern/explain/render"
 )
 
 func newExplainCommand(a *app) *cobra.Command {
 	var q answer.Question
 	var headers, files []string
 	var f format
+	var color bool
 	c := &cobra.Command{
 		Use:   "explain --from SOURCE [-X METHOD] [-H 'k: v'] URL",
 		Short: "Say what becomes of a request, hop by hop: exit 0 allowed, 3 denied, 4 unknown",
@@ -38,7 +40,7 @@ func newExplainCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := a.print(f, ans, func() error { return printAnswer(a.out, ans) }); err != nil {
+			if err := a.print(f, ans, func() error { return render.Tree(a.out, &ans, render.Options{Color: color}) }); err != nil {
 				return err
 			}
 			switch ans.Verdict {
@@ -59,6 +61,7 @@ func newExplainCommand(a *app) *cobra.Command {
 	filesFlag(c, &files)
 	fl.Lookup("file").Usage = "ask these manifests instead of a server; may be repeated"
 	outputFlag(c, &f)
+	colorFlag(c, &color)
 	_ = c.MarkFlagRequired("from") // fails only for a flag that does not exist
 	return c
 }
@@ -90,6 +93,7 @@ func (a *app) explain(ctx context.Context, q answer.Question, files []string) (a
 
 func newWhyCommand(a *app) *cobra.Command {
 	var f format
+	var color bool
 	c := &cobra.Command{
 		Use: "why REQUEST-ID", Short: "Say why a request that has happened ended as it did", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -108,10 +112,15 @@ func newWhyCommand(a *app) *cobra.Command {
 					method = "GET"
 				}
 				fmt.Fprintf(a.out, "%s %s %s from %s\n", r.Time.Format("2006-01-02 15:04:05.000Z07:00"), method, r.Question.URL, r.Question.From)
-				return printAnswer(a.out, r.Answer)
+				return render.Tree(a.out, &r.Answer, render.Options{Color: color})
 			})
 		},
 	}
 	outputFlag(c, &f)
+	colorFlag(c, &color)
 	return c
+}
+
+func colorFlag(c *cobra.Command, color *bool) {
+	c.Flags().BoolVar(color, "color", false, "mark outcomes with the colours of a terminal")
 }

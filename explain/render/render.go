@@ -54,11 +54,11 @@ func Tree(w io.Writer, a *answer.Answer, o Options) error {
 func Brief(a *answer.Answer) string {
 	p := &page{}
 	if len(a.Hops) == 0 {
-		p.line("%s  %s  %s", strings.ToUpper(string(a.Verdict)), a.Code, Symptom(a))
+		p.line("%s  %s  %s", a.Verdict, a.Code, Symptom(a))
 		return p.String()
 	}
 	h := &a.Hops[a.DecidedBy]
-	p.line("%s  %s at %s  %s", strings.ToUpper(string(a.Verdict)), a.Code, h.Component, Symptom(a))
+	p.line("%s  %s at %s  %s", a.Verdict, a.Code, h.Component, Symptom(a))
 	p.line("  why: %s", h.Reason)
 	if h.Rule != nil && a.Verdict == answer.Deny {
 		p.line("  rule: %s", Rule(h.Rule))
@@ -287,7 +287,7 @@ func (c paint) sign(o answer.Outcome) string {
 }
 
 func (c paint) verdict(v answer.Verdict) string {
-	s := strings.ToUpper(string(v))
+	s := string(v)
 	switch v {
 	case answer.Allow:
 		return c.with(green, s)
