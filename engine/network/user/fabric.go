@@ -156,7 +156,7 @@ func (f *Fabric) HubAddr(network string) (netip.AddrPort, bool) {
 }
 
 // LinkUp tells whether the site behind a Link has completed a handshake with
-// its present key.
+// its present key in the last minutes.
 func (f *Fabric) LinkUp(network, link string) bool {
 	h := f.hub(network)
 	return h != nil && h.linkUp(link)

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"postern.dev/postern/engine/network/packet"
 	"postern.dev/postern/engine/network/stack"
@@ -161,8 +162,14 @@ func (p peer) equal(q peer) bool {
 	return true
 }
 
-// linkUp tells whether the site behind a link has ever completed a handshake
-// with its present key.
+// linkQuiet is how old a handshake may be on a link that is up. WireGuard renews
+// one every two minutes while packets flow, keepalives included, and forgets its
+// keys after three.
+const linkQuiet = 200 * time.Second
+
+// linkUp tells whether the site behind a link has lately completed a handshake
+// with its present key. A site that is up keeps it fresh: the configuration that
+// Postern hands out sends keepalives.
 func (h *hub) linkUp(link string) bool {
 	h.mu.Lock()
 	key := ""
@@ -180,7 +187,7 @@ func (h *hub) linkUp(link string) bool {
 		return false
 	}
 	st, ok := h.dev.Status(k)
-	return ok && !st.LastHandshake.IsZero()
+	return ok && h.f.opts.Now().Sub(st.LastHandshake) < linkQuiet
 }
 
 // carrier is the hub as its WireGuard device sees it.

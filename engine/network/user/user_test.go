@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,6 +68,8 @@ type lab struct {
 	mu      sync.Mutex
 	origins []snapshot.Origin
 	drops   chan string
+	// ahead is by how much, in nanoseconds, the engine's clock is ahead.
+	ahead atomic.Int64
 }
 
 // newLab starts two peered Networks: app with the hosts a and b and the Endpoint
@@ -77,6 +80,7 @@ func newLab(t testing.TB) *lab {
 	l.fabric, err = user.New(user.Options{
 		Listen: netip.MustParseAddr("127.0.0.1"),
 		Serve:  l.serve,
+		Now:    func() time.Time { return time.Now().Add(time.Duration(l.ahead.Load())) },
 		Resolve: func(_ context.Context, network string, o *snapshot.Origin, query []byte, _ bool) []byte {
 			return append([]byte(network+"/"+o.Host+o.Link+":"), query...)
 		},
@@ -413,5 +417,21 @@ func TestLinkIsDownUntilTheSiteCalls(t *testing.T) {
 	}
 	if _, err := say(to(site, l.endpoint()+":443"), silence); join.Symptom(err) != "timeout" {
 		t.Fatalf("with the old key: %v; want silence", err)
+	}
+}
+
+func TestSilentLinkIsDown(t *testing.T) {
+	l := newLab(t)
+	site := l.join("site", "app", "192.168.9.7")
+	if _, err := say(to(site, l.endpoint()+":443"), wait); err != nil {
+		t.Fatal(err)
+	}
+	l.ahead.Store(int64(150 * time.Second))
+	if !l.fabric.LinkUp("app", "site") {
+		t.Fatal("the link is down although its handshake is fresh")
+	}
+	l.ahead.Store(int64(10 * time.Minute))
+	if l.fabric.LinkUp("app", "site") {
+		t.Fatal("the link is up although its site has been silent for ten minutes")
 	}
 }
