@@ -71,7 +71,7 @@ func (j *judge) flow() {
 		_ = j.groupsOut() && j.listen() && j.groupsIn() && j.comeBack()
 		return
 	}
-	if !j.groupsOut() || !j.groupsIn() {
+	if !j.groupsOut() || !j.carried() || !j.groupsIn() {
 		return
 	}
 	if e := j.endpoint(); e != nil && e.Connection != snapshot.Approved {

@@ -117,10 +117,17 @@ func (j *judge) link(r *snapshot.Route) bool {
 		Layer: LayerRoute, Code: RouteLink, Component: linkRef(r.Link), Route: r,
 		Overlap: overlap(n, r, j.v.Query.Dst),
 	}
-	if j.v.Query.down(r.Link) {
-		step.Outcome, step.Code, step.Cause = Stop, RouteLinkDown, LinkDown
-	}
 	return j.add(step)
+}
+
+// carried asks whether the Link that the flow leaves by carries anything. The
+// hub learns that last, when it has let the packet out.
+func (j *judge) carried() bool {
+	t := &j.v.Target
+	if t.Kind != ToLink || !j.v.Query.down(t.Link) {
+		return true
+	}
+	return j.add(Step{Layer: LayerRoute, Outcome: Stop, Code: RouteLinkDown, Cause: LinkDown, Component: linkRef(t.Link)})
 }
 
 // peering goes to a peer, and no further than its own addresses.
