@@ -51,6 +51,7 @@ func question(s *snapshot.Snapshot, r gateway.Record) answer.Question {
 	}
 	add("host", r.Host, r.Host != authority)
 	add("x-apigw-api-id", r.APIID, r.HasAPIID)
+	add("x-api-key", "redacted", r.HasKey) // keys are not remembered, only that there was one
 	add("x-http-method-override", r.Override, r.Override != "")
 	add("user-agent", r.UserAgent, r.UserAgent != "")
 	add("referer", r.Referer, r.Referer != "")
