@@ -1,7 +1,8 @@
 // Copyright The Postern Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package limited bounds how many connections of a listener are open at once.
+// Package limited bounds how much is open at once: the connections of a listener,
+// or what many parties share.
 package limited
 
 import (

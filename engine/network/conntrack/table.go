@@ -26,8 +26,14 @@ const (
 	// tcpClosing is for a connection that both sides closed, or one reset.
 	tcpClosing = 10 * time.Second
 	udpIdle    = 120 * time.Second
+	// udpOpening is for datagrams that nobody answers.
+	udpOpening = 30 * time.Second
 	icmpIdle   = 30 * time.Second
 )
+
+// sweepFull is how often a full table is swept to make room: a sweep costs far
+// more than the packet that asks for it.
+const sweepFull = time.Second
 
 // shards spreads the lock of a table; a power of two.
 const shards = 32
@@ -42,19 +48,57 @@ type Flow struct {
 	proto packet.Proto
 }
 
-// The bits of a Flow's TCP state.
+// The bits of a Flow's state.
 const (
 	seenReply uint32 = 1 << iota
 	finForward
 	finReverse
 	seenReset
+	ended
 )
+
+// End forgets the flow: from now on none of its entries, in whatever table, is
+// found.
+func (f *Flow) End() { f.state.Or(ended) }
+
+// Share bounds the entries of one party, over all tables that it has entries in.
+type Share struct {
+	limit int64
+	held  atomic.Int64
+}
+
+// NewShare returns a share of at most limit entries.
+func NewShare(limit int) *Share { return &Share{limit: int64(limit)} }
+
+// Held is the number of entries that count against the share.
+func (s *Share) Held() int { return int(s.held.Load()) }
+
+// take counts an entry and reports whether the share allows it. Nil allows all.
+func (s *Share) take() bool {
+	if s == nil {
+		return true
+	}
+	if s.held.Add(1) > s.limit {
+		s.held.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (s *Share) give() {
+	if s != nil {
+		s.held.Add(-1)
+	}
+}
 
 // Entry is one direction of a flow as one table sees it.
 type Entry[A any] struct {
 	Flow *Flow
 	// Reply marks the direction against the one in which the flow was opened.
 	Reply bool
+	// Share, if set, is whose entry this is: a party that holds its share of
+	// entries adds no more, so that no one starves the others of the table.
+	Share *Share
 	// Action is what to do with a packet of this direction.
 	Action A
 }
@@ -67,10 +111,13 @@ type Table[A any] struct {
 	limit int
 	size  atomic.Int64
 	full  atomic.Uint64
-	shard [shards]struct {
-		sync.RWMutex
-		m map[packet.Tuple]*Entry[A]
-	}
+	swept atomic.Int64 // when a full table was last swept
+	shard [shards]shard[A]
+}
+
+type shard[A any] struct {
+	sync.RWMutex
+	m map[packet.Tuple]*Entry[A]
 }
 
 // New returns a table of at most limit entries that reads the time from now.
@@ -96,9 +143,9 @@ func (t *Table[A]) index(k packet.Tuple) uint64 {
 }
 
 // Add puts an entry for k. It returns false, and adds nothing, when the table
-// is full even after what expired was swept out, or another flow holds k.
+// or the entry's Share is full, or another flow holds k.
 func (t *Table[A]) Add(k packet.Tuple, e *Entry[A]) bool {
-	if t.size.Load() >= int64(t.limit) && t.Sweep() == 0 {
+	if !t.room() || !e.Share.take() {
 		t.full.Add(1)
 		return false
 	}
@@ -107,13 +154,34 @@ func (t *Table[A]) Add(k packet.Tuple, e *Entry[A]) bool {
 	defer s.Unlock()
 	if old, ok := s.m[k]; ok {
 		if old.Flow != e.Flow && !t.expired(old.Flow) {
+			e.Share.give()
 			return false
 		}
-		t.size.Add(-1)
+		t.forget(s, k, old)
 	}
 	s.m[k] = e
 	t.size.Add(1)
 	return true
+}
+
+// room reports whether the table takes another entry. A full one is swept, but
+// not for every packet that finds it full.
+func (t *Table[A]) room() bool {
+	if t.size.Load() < int64(t.limit) {
+		return true
+	}
+	now, last := t.clock(), t.swept.Load()
+	if last != 0 && now-last < int64(sweepFull) || !t.swept.CompareAndSwap(last, max(now, 1)) {
+		return false
+	}
+	return t.Sweep() > 0
+}
+
+// forget removes an entry. The caller holds the shard's lock.
+func (t *Table[A]) forget(s *shard[A], k packet.Tuple, e *Entry[A]) {
+	delete(s.m, k)
+	t.size.Add(-1)
+	e.Share.give()
 }
 
 // Get finds the entry for a packet and notes that the flow lives. An expired
@@ -126,7 +194,13 @@ func (t *Table[A]) Get(i *packet.Info) (*Entry[A], bool) {
 	if !ok {
 		return nil, false
 	}
-	if t.expired(e.Flow) || reopens(e, i) {
+	if t.expired(e.Flow) {
+		return nil, false
+	}
+	if opens(e, i) {
+		if e.Flow.closing() {
+			e.Flow.End() // its tuple is free for the new connection
+		}
 		return nil, false
 	}
 	e.Flow.touch(i, e.Reply, t.clock())
@@ -145,13 +219,17 @@ func (t *Table[A]) Peek(k packet.Tuple) (*Entry[A], bool) {
 	return e, true
 }
 
-// reopens tells whether a packet starts a new connection with the ports of one
-// that is closing: that one is judged anew.
-func reopens[A any](e *Entry[A], i *packet.Info) bool {
-	if i.Proto != packet.TCP || e.Reply || i.TCPFlags&(packet.SYN|packet.ACK) != packet.SYN {
-		return false
+// opens tells whether a packet with the tuple of a known flow opens one of its
+// own, which is judged anew: a connection with the ports of one that is closing,
+// or one against the direction in which the flow was opened.
+func opens[A any](e *Entry[A], i *packet.Info) bool {
+	switch {
+	case i.Proto == packet.TCP:
+		return i.TCPFlags&(packet.SYN|packet.ACK) == packet.SYN && (e.Reply || e.Flow.closing())
+	case e.Reply:
+		return i.EchoRequest()
 	}
-	return e.Flow.closing()
+	return false
 }
 
 // Sweep removes what has expired and returns how many entries that were.
@@ -162,39 +240,46 @@ func (t *Table[A]) Sweep() int {
 		s.Lock()
 		for k, e := range s.m {
 			if t.expired(e.Flow) {
-				delete(s.m, k)
+				t.forget(s, k, e)
 				n++
 			}
 		}
 		s.Unlock()
 	}
-	t.size.Add(int64(-n))
 	return n
 }
 
-// Remove forgets every entry for which gone is true: its interface is no more.
-func (t *Table[A]) Remove(gone func(packet.Tuple, *Entry[A]) bool) {
+// Each visits every entry that has not expired, without holding a lock.
+func (t *Table[A]) Each(visit func(packet.Tuple, *Entry[A])) {
+	type pair struct {
+		k packet.Tuple
+		e *Entry[A]
+	}
+	var list []pair
 	for i := range t.shard {
 		s := &t.shard[i]
-		s.Lock()
+		list = list[:0]
+		s.RLock()
 		for k, e := range s.m {
-			if gone(k, e) {
-				delete(s.m, k)
-				t.size.Add(-1)
+			list = append(list, pair{k, e})
+		}
+		s.RUnlock()
+		for _, p := range list {
+			if !t.expired(p.e.Flow) {
+				visit(p.k, p.e)
 			}
 		}
-		s.Unlock()
 	}
 }
 
 // Len is the number of entries.
 func (t *Table[A]) Len() int { return int(t.size.Load()) }
 
-// Refused counts the flows that found the table full.
+// Refused counts the entries that found the table or their Share full.
 func (t *Table[A]) Refused() uint64 { return t.full.Load() }
 
 func (t *Table[A]) expired(f *Flow) bool {
-	return t.clock()-f.last.Load() > int64(f.idle())
+	return f.state.Load()&ended != 0 || t.clock()-f.last.Load() > int64(f.idle())
 }
 
 func (f *Flow) closing() bool {
@@ -214,6 +299,9 @@ func (f *Flow) idle() time.Duration {
 		}
 		return tcpIdle
 	case packet.UDP:
+		if f.state.Load()&seenReply == 0 {
+			return udpOpening
+		}
 		return udpIdle
 	default:
 		return icmpIdle

@@ -127,13 +127,123 @@ func TestHeldTupleIsNotTaken(t *testing.T) {
 	}
 }
 
-func TestRemoveForgetsWhatIsGone(t *testing.T) {
+func TestPortsOfClosedConnectionAreUsedAgain(t *testing.T) {
 	tab := conntrack.New[string](100, time.Now)
-	open(t, tab, tuple(1))
-	open(t, tab, tuple(2))
-	tab.Remove(func(k packet.Tuple, _ *conntrack.Entry[string]) bool { return k.Src.Port() == 1 || k.Dst.Port() == 1 })
+	k := tuple(1000)
+	open(t, tab, k)
+	tab.Get(info(k, packet.RST))
+	if _, ok := tab.Get(info(k, packet.SYN)); ok {
+		t.Fatal("a SYN after a reset was taken for the old flow")
+	}
+	open(t, tab, k)
+	if e, ok := tab.Get(info(k.Reverse(), packet.SYN|packet.ACK)); !ok || e.Action != "back" {
+		t.Fatal("the new connection is not known")
+	}
 	if tab.Len() != 2 {
+		t.Fatalf("%d entries, want the new connection's two", tab.Len())
+	}
+}
+
+func TestWhatIsOpenedAgainstAFlowIsJudgedAnew(t *testing.T) {
+	tab := conntrack.New[string](100, time.Now)
+	k := tuple(1000)
+	open(t, tab, k)
+	if _, ok := tab.Get(info(k.Reverse(), packet.SYN)); ok {
+		t.Fatal("the called side opened a connection with the flow of the caller")
+	}
+	if _, ok := tab.Get(info(k, packet.ACK)); !ok {
+		t.Fatal("and with that ended the caller's")
+	}
+	echo := packet.Tuple{Proto: packet.ICMPv4, Src: netip.MustParseAddrPort("10.0.0.4:7"), Dst: netip.MustParseAddrPort("10.0.1.4:7")}
+	open(t, tab, echo)
+	const reply, request = 0, 8
+	if _, ok := tab.Get(&packet.Info{Tuple: echo.Reverse(), ICMPType: request}); ok {
+		t.Fatal("the pinged side pinged with the flow of the pinging one")
+	}
+	if _, ok := tab.Get(&packet.Info{Tuple: echo.Reverse(), ICMPType: reply}); !ok {
+		t.Fatal("the reply was not found")
+	}
+}
+
+func TestUnansweredDatagramsAreForgottenSooner(t *testing.T) {
+	cl := &clock{time.Unix(0, 0)}
+	tab := conntrack.New[string](100, cl.now)
+	k := tuple(1000)
+	k.Proto = packet.UDP
+	open(t, tab, k)
+	cl.t = cl.t.Add(31 * time.Second)
+	if _, ok := tab.Peek(k); ok {
+		t.Fatal("nobody answered, still it is remembered after 31 s")
+	}
+	open(t, tab, k)
+	tab.Get(info(k.Reverse(), 0))
+	cl.t = cl.t.Add(120 * time.Second)
+	if _, ok := tab.Peek(k); !ok {
+		t.Fatal("an answered one was forgotten before 120 s")
+	}
+}
+
+func TestEndedFlowIsNotFound(t *testing.T) {
+	tab := conntrack.New[string](100, time.Now)
+	k := tuple(1)
+	f := open(t, tab, k)
+	open(t, tab, tuple(2))
+	f.End()
+	if _, ok := tab.Get(info(k.Reverse(), packet.ACK)); ok {
+		t.Fatal("a packet of an ended flow was let through")
+	}
+	n := 0
+	tab.Each(func(packet.Tuple, *conntrack.Entry[string]) { n++ })
+	if n != 2 {
+		t.Fatalf("%d entries are visited, want those of the flow that is left", n)
+	}
+	if tab.Sweep() != 2 || tab.Len() != 2 {
 		t.Fatalf("%d entries left, want 2", tab.Len())
+	}
+}
+
+func TestNoPartyFillsTheTable(t *testing.T) {
+	cl := &clock{time.Unix(0, 0)}
+	tab := conntrack.New[string](100, cl.now)
+	greedy, modest := conntrack.NewShare(3), conntrack.NewShare(3)
+	add := func(port uint16, s *conntrack.Share) bool {
+		return tab.Add(tuple(port), &conntrack.Entry[string]{Flow: tab.NewFlow(packet.TCP, nil), Share: s})
+	}
+	for port := range uint16(10) {
+		if got, want := add(port, greedy), port < 3; got != want {
+			t.Fatalf("flow %d: taken is %v", port, got)
+		}
+	}
+	if !add(20, modest) {
+		t.Fatal("who holds nothing gets nothing")
+	}
+	if add(20, modest); modest.Held() != 1 {
+		t.Fatalf("a flow that was not taken counts: %d held", modest.Held())
+	}
+	cl.t = cl.t.Add(time.Hour)
+	tab.Sweep()
+	if greedy.Held() != 0 || !add(4, greedy) {
+		t.Fatal("the share is not given back")
+	}
+}
+
+func TestFullTableIsNotSweptForEveryPacket(t *testing.T) {
+	cl := &clock{time.Unix(0, 0)}
+	tab := conntrack.New[string](2, cl.now)
+	f := open(t, tab, tuple(1))
+	try := func() bool {
+		return tab.Add(tuple(3), &conntrack.Entry[string]{Flow: tab.NewFlow(packet.TCP, nil)})
+	}
+	if try() {
+		t.Fatal("a full table took a flow")
+	}
+	f.End()
+	if try() {
+		t.Fatal("swept twice within a second")
+	}
+	cl.t = cl.t.Add(2 * time.Second)
+	if !try() {
+		t.Fatal("not swept again")
 	}
 }
 
