@@ -19,6 +19,8 @@ type state struct {
 	job      integration.Job
 	extended [16]byte
 	trace    []byte
+	// slot is where the last request was remembered.
+	slot *slot
 	// lookup reads a field of the request; it is made once.
 	lookup func(name string) (string, bool)
 }
@@ -37,7 +39,7 @@ func (e *Engine) handle(x *exchange.Exchange) {
 		// What the connection was made to is gone, or no one serves the name.
 		e.answer(x, st, &request.Forbidden)
 		x.Response.Close = true
-		e.recent.add(s, x, nil, request.CodeHostUnknown)
+		st.slot = e.recent.add(s, x, nil, request.CodeHostUnknown)
 		return
 	}
 	a := &st.arrival
@@ -48,7 +50,7 @@ func (e *Engine) handle(x *exchange.Exchange) {
 	v.Judge(s, a, false)
 	if !v.Allowed || v.Redirect {
 		e.answer(x, st, &v.Response)
-		e.recent.add(s, x, a, v.Code())
+		st.slot = e.recent.add(s, x, a, v.Code())
 		return
 	}
 	j := &st.job
@@ -61,7 +63,8 @@ func (e *Engine) handle(x *exchange.Exchange) {
 	} else {
 		st.stamp(x)
 	}
-	e.recent.add(s, x, a, code)
+	j.End()
+	st.slot = e.recent.add(s, x, a, code)
 }
 
 // arrive fills an arrival from an exchange.
@@ -163,13 +166,28 @@ func (st *state) extend(x *exchange.Exchange) {
 	st.extended[len(st.extended)-1] = '='
 }
 
-// refused completes the answer to a request that breaks the grammar.
+// refused completes an answer that the engine gives by itself: to a request that
+// breaks the grammar, or in place of an answer that did not come about.
 func (e *Engine) refused(x *exchange.Exchange, why *grammar.Error) {
 	st := e.state(x)
 	st.extend(x)
 	st.identify(x)
-	x.Response.Header.Set("x-amzn-ErrorType", "BadRequestException")
-	e.recent.add(e.snapshot.Load(), x, nil, "listen/accepted")
+	kind := "BadRequestException"
+	switch x.Response.Status {
+	case 413:
+		kind = request.TooLarge.ErrorType
+	case 500, 502:
+		kind = request.ConfigurationError.ErrorType
+	}
+	x.Response.Header.Set("x-amzn-ErrorType", kind)
+	if st.slot.answered(x.ID(), x.Response.Status) {
+		return // it had been judged
+	}
+	var a *request.Arrival
+	if why == grammar.ErrHandler {
+		a = &st.arrival
+	}
+	st.slot = e.recent.add(e.snapshot.Load(), x, a, request.CodeAccepted)
 }
 
 // clone copies a view so that it can be kept.

@@ -56,10 +56,11 @@ type slot struct {
 // longest bounds what is kept of one field.
 const longest = 2048
 
-func (r *recent) add(s *snapshot.Snapshot, x *exchange.Exchange, a *request.Arrival, code string) {
+// add remembers a request and says where; nil if it could not.
+func (r *recent) add(s *snapshot.Snapshot, x *exchange.Exchange, a *request.Arrival, code string) *slot {
 	sl := &r.slots[r.next.Add(1)%uint64(len(r.slots))]
 	if !sl.mu.TryLock() {
-		return // it is being read; the newer request is not worth waiting for
+		return nil // it is being read; the newer request is not worth waiting for
 	}
 	defer sl.mu.Unlock()
 	sl.mem = sl.mem[:0]
@@ -98,6 +99,22 @@ func (r *recent) add(s *snapshot.Snapshot, x *exchange.Exchange, a *request.Arri
 		*f.to = view(sl.mem[at:])
 	}
 	sl.r = rec
+	return sl
+}
+
+// answered notes with which status a request was answered after all, and
+// reports whether it is the one that is remembered here.
+func (sl *slot) answered(id string, status int) bool {
+	if sl == nil {
+		return false
+	}
+	sl.mu.Lock()
+	defer sl.mu.Unlock()
+	if sl.r.ID != id {
+		return false
+	}
+	sl.r.Status = status
+	return true
 }
 
 // Recent returns what is remembered of a request. It looks through everything:

@@ -149,5 +149,6 @@ func (e *Exchange) Finish() error {
 	clear(e.done)
 	clear(e.closers)
 	e.done, e.closers = e.done[:0], e.closers[:0]
+	e.Request.Body, e.Response.inline.b = NoBody, nil // the connection may be idle for long, and a body in memory is large
 	return err
 }

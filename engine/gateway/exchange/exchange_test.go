@@ -130,3 +130,16 @@ func TestIDsDiffer(t *testing.T) {
 		seen[id] = true
 	}
 }
+
+func TestAFinishedExchangeKeepsNoBody(t *testing.T) {
+	var e Exchange
+	e.Begin(t.Context(), time.Now())
+	e.Request.Body = strings.NewReader("large")
+	e.Reply(200, nil, []byte("large"))
+	if err := e.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	if e.Request.Body != NoBody || e.Response.Body != nil || e.Response.inline.b != nil {
+		t.Errorf("kept: %v, %v", e.Request.Body, e.Response.Body)
+	}
+}

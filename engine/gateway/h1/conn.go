@@ -150,7 +150,7 @@ func (c *conn) one(ctx context.Context) (again bool, err error) {
 	}
 	if err := c.handle(); err != nil {
 		c.e.Failure = err
-		return false, join(err, c.hurry(500))
+		return false, join(err, c.hurry(grammar.ErrHandler))
 	}
 	if why := c.req.refused(); why != nil {
 		return false, c.refuse(why)
@@ -242,10 +242,7 @@ func (c *conn) headFailed(err error) error {
 func (c *conn) refuse(why *grammar.Error) error {
 	e := &c.e
 	e.Failure = why
-	c.hurryReply(why.Status)
-	if c.s.Refused != nil {
-		c.s.Refused(e, why)
-	}
+	c.hurryReply(why)
 	c.unread = true
 	_, err := c.respond(true)
 	err = join(join(why, err), e.Finish())
@@ -265,8 +262,8 @@ func join(a, b error) error {
 }
 
 // hurry answers with a bare status and ends the connection.
-func (c *conn) hurry(status int) error {
-	c.hurryReply(status)
+func (c *conn) hurry(why *grammar.Error) error {
+	c.hurryReply(why)
 	_, err := c.respond(true)
 	err = join(err, c.e.Finish())
 	c.linger()
@@ -275,9 +272,12 @@ func (c *conn) hurry(status int) error {
 
 var jsonType = []exchange.Field{{Name: "Content-Type", Value: "application/json"}}
 
-func (c *conn) hurryReply(status int) {
-	c.e.Reply(status, jsonType, messages[status])
+func (c *conn) hurryReply(why *grammar.Error) {
+	c.e.Reply(why.Status, jsonType, messages[why.Status])
 	c.e.Response.Close = true
+	if c.s.Refused != nil {
+		c.s.Refused(&c.e, why)
+	}
 }
 
 // messages are the bodies of the engine's own answers.
@@ -297,7 +297,7 @@ func (c *conn) takeover() error {
 	e := &c.e
 	if e.Response.Takeover == nil || e.Request.Upgrade == "" {
 		e.Failure = grammar.ErrUnsendable
-		return join(grammar.ErrUnsendable, c.hurry(500))
+		return join(grammar.ErrUnsendable, c.hurry(grammar.ErrUnsendable))
 	}
 	if _, err := c.respond(false); err != nil {
 		return join(err, e.Finish())

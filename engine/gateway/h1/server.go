@@ -46,8 +46,9 @@ func (t Timeouts) withDefaults() Timeouts {
 type Server struct {
 	// Handler makes the response. It runs on the connection's goroutine; a panic in it ends the connection.
 	Handler func(*exchange.Exchange)
-	// Refused, where set, is called for a request that the engine answers by itself. The response is ready and may be
-	// changed; of the request there is what had been understood.
+	// Refused, where set, is called for a request that the engine answers by itself: one that breaks the grammar, one
+	// whose handler panicked, one whose response cannot be sent. The response is ready and may be changed; of the request
+	// there is what had been understood.
 	Refused  func(e *exchange.Exchange, why *grammar.Error)
 	Limits   grammar.Limits
 	Timeouts Timeouts

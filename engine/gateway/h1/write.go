@@ -53,7 +53,7 @@ func (c *conn) respond(closing bool) (kept bool, err error) {
 	a.Date = c.dateNow()
 	out, bad := grammar.AppendResponse(c.out[:0], &a)
 	if bad != nil {
-		return false, join(bad, c.instead(500))
+		return false, join(bad, c.instead(grammar.ErrUnsendable))
 	}
 	if !hasBody || rs.Body == nil || rs.Length == 0 {
 		c.keep(out)
@@ -62,23 +62,23 @@ func (c *conn) respond(closing bool) (kept bool, err error) {
 	sent, err := c.stream(out, a.Length == -1)
 	if err != nil && !sent {
 		// Not a byte is out: the client can still learn that it failed.
-		err = join(err, c.instead(502))
+		err = join(err, c.instead(grammar.ErrBroken))
 	}
 	return !a.Close && err == nil, err
 }
 
 // instead sends a bare status in place of a response that cannot be sent.
-func (c *conn) instead(status int) error {
+func (c *conn) instead(why *grammar.Error) error {
 	e := &c.e
-	c.hurryReply(status)
+	c.hurryReply(why)
 	out, bad := grammar.AppendResponse(c.out[:0], &grammar.Answer{
-		Status: status, Header: &e.Response.Header, Length: e.Response.Length, Close: true, Date: c.dateNow(),
+		Status: e.Response.Status, Header: &e.Response.Header, Length: e.Response.Length, Close: true, Date: c.dateNow(),
 	})
 	if bad != nil {
 		return bad
 	}
 	if e.Request.Method != "HEAD" {
-		out = append(out, messages[status]...)
+		out = append(out, messages[why.Status]...)
 		e.Sent = e.Response.Length
 	}
 	return c.write(out)

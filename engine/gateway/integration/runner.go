@@ -104,10 +104,23 @@ type Job struct {
 // Begin makes the Job ready for another request.
 func (j *Job) Begin(s *snapshot.Snapshot, e *exchange.Exchange) {
 	j.Snapshot, j.Exchange, j.Failed = s, e, nil
-	j.body, j.read = nil, false
-	j.call = upstream.Call{}
 	j.header.Reset()
 }
+
+// End lets go of what only this request needed: a connection may be idle for
+// long, and a body is large.
+func (j *Job) End() {
+	j.body, j.read = nil, false
+	j.call = upstream.Call{}
+	for _, b := range [...]*[]byte{&j.path, &j.query, &j.text} {
+		if cap(*b) > maxKept {
+			*b = nil
+		}
+	}
+}
+
+// maxKept bounds each buffer that a Job keeps for the next request.
+const maxKept = 16 << 10
 
 // Run carries out the operation of an allowed verdict. The response is in the
 // exchange afterwards unless answer says otherwise: then that is the answer, and

@@ -69,5 +69,7 @@ var (
 	ErrHeadTimeout = &Error{408, "head-timeout", "RFC 9110 15.5.9", "the request head did not arrive in time"}
 	ErrBodyTimeout = &Error{408, "body-timeout", "RFC 9110 15.5.9", "the request body did not arrive in time"}
 
+	ErrHandler    = &Error{500, "handler", "RFC 9110 15.6.1", "the handler failed"}
+	ErrBroken     = &Error{502, "broken", "RFC 9110 15.6.3", "the response's body could not be read"}
 	ErrUnsendable = &Error{500, "unsendable", "RFC 9110 5.5", "a message to be sent has a byte that would change its meaning"}
 )
