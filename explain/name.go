@@ -43,6 +43,9 @@ func (t *trail) resolve() []netip.Addr {
 		t.unresolved(h, &v)
 		return nil
 	}
+	if t.to.scheme == "dns" {
+		addrs = both(t.s, &t.from, t.to.name)
+	}
 	h.Out = map[string]string{"addresses": join(addrs)}
 	if v.Name != t.to.name {
 		h.Out["name"] = v.Name
@@ -103,6 +106,17 @@ func lookup(s *snapshot.Snapshot, from *source, host string) (name.Verdict, []ne
 		}
 	}
 	return v, v.Addrs
+}
+
+// both is what a look-up shows: the addresses of both families.
+func both(s *snapshot.Snapshot, from *source, host string) []netip.Addr {
+	view := name.View(s, from.net)
+	var out []netip.Addr
+	for _, typ := range [...]snapshot.RecordType{snapshot.TypeA, snapshot.TypeAAAA} {
+		v := name.Resolve(s, view, host, typ)
+		out = append(out, v.Addrs...)
+	}
+	return out
 }
 
 // view names whose resolver is asked.

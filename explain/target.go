@@ -77,13 +77,14 @@ func parseTarget(text string) (target, error) {
 }
 
 // header finds a header field of the question by its lower-case name.
-func header(q *answer.Question, lower string) (string, bool) {
+// Of one that is given twice the last counts, as at the gateway.
+func header(q *answer.Question, lower string) (value string, ok bool) {
 	for _, h := range q.Headers {
 		if strings.ToLower(h.Name) == lower {
-			return h.Value, true
+			value, ok = h.Value, true
 		}
 	}
-	return "", false
+	return value, ok
 }
 
 // method is the question's method, GET if it names none.
