@@ -5,12 +5,14 @@ package property
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 
 	"postern.dev/postern/explain/answer"
+	"postern.dev/postern/model"
 )
 
 // differ lists in which points an explanation and what happened disagree.
@@ -101,8 +103,31 @@ type result struct {
 	differs []string
 }
 
+// errGone marks a question about what the world does not have.
+var errGone = errors.New("the question names what is not there")
+
+// askable tells whether all that a question names is there.
+func (l *lab) askable(q answer.Question) bool {
+	set, s := l.Resources(), l.Snapshot()
+	texts := []string{q.URL}
+	for _, h := range q.Headers {
+		texts = append(texts, h.Value)
+	}
+	for _, t := range texts {
+		if _, err := model.ExpandString(t, set); err != nil {
+			return false
+		}
+	}
+	kind, rest, _ := strings.Cut(q.From, "/")
+	name, _, _ := strings.Cut(rest, "/")
+	return kind != "host" && kind != "link" || s.Hosts[name] != nil || s.Links[name] != nil
+}
+
 // ask sends a request, has it explained and compares.
 func (l *lab) ask(ctx context.Context, q answer.Question) (*result, error) {
+	if !l.askable(q) {
+		return nil, errGone
+	}
 	// The request goes first: it makes Hosts and sites join.
 	o, err := l.send(ctx, q)
 	if err != nil {

@@ -343,7 +343,7 @@ func (d *draw) stageOf(a *model.API) string {
 func (d *draw) drawZones() {
 	for i := range d.IntN(3) {
 		z := &model.Zone{Head: head(fmt.Sprintf("z%d", i)), Spec: model.ZoneSpec{
-			Domain: pick(d, "corp.example", "example.com0", "internal.test", "execute-api.eu-1.postern.internal", "postern.internal", "gw0.postern.internal"),
+			Domain: pick(d, "corp.example", "corp.example", "www.example", "example.com0", "internal.test", "internal.test", "shop.example.com0", "execute-api.eu-1.postern.internal", "postern.internal", "gw0.postern.internal"),
 		}}
 		for _, n := range d.networks {
 			if !d.one(3) {
@@ -415,4 +415,42 @@ func (d *draw) drawSteps() {
 			d.steps = append(d.steps, step{apply: []model.Object{c}})
 		}
 	}
+}
+
+// change draws something that is changed while the world runs: what is new must
+// be enforced, and explained, from then on.
+func (d *draw) change() step {
+	switch n := d.IntN(8); {
+	case n < 3 && len(d.groups) > 0:
+		g := pick(d, d.groups...)
+		keep, objects := d.groups, d.objects
+		var names []string
+		for _, o := range keep {
+			if o.Spec.Network == g.Spec.Network {
+				names = append(names, o.Metadata.Name)
+			}
+		}
+		d.drawGroup(g.Metadata.Name, g.Spec.Network, names)
+		c := d.groups[len(d.groups)-1]
+		d.groups, d.objects = keep, objects
+		return step{apply: []model.Object{c}}
+	case n == 3:
+		g := model.Clone(pick(d, d.gateways...))
+		g.Spec.HTTP = pick(d, model.HTTPOff, model.HTTPRedirect, model.HTTPServe)
+		return step{apply: []model.Object{g}}
+	case n == 4:
+		s := model.Clone(pick(d, d.subnets...))
+		s.Spec.InternetRoute = !s.Spec.InternetRoute
+		return step{apply: []model.Object{s}}
+	case n == 5 && len(d.endpoints) > 0:
+		e := pick(d, d.endpoints...)
+		if d.one(2) {
+			return step{reject: e.Metadata.Name}
+		}
+		return step{approve: e.Metadata.Name}
+	case n == 6:
+		return step{remove: model.RefOf(pick(d, d.objects...))}
+	}
+	a := pick(d, d.apis...)
+	return step{deploy: a.Metadata.Name, stage: pick(d, "prod", "test")}
 }

@@ -113,6 +113,8 @@ func (l *lab) step(ctx context.Context, st *step) error {
 		_, err = l.client.ApproveEndpoint(ctx, st.approve)
 	case st.reject != "":
 		_, err = l.client.RejectEndpoint(ctx, st.reject)
+	case st.remove != (model.Ref{}):
+		err = l.client.Delete(ctx, st.remove, 0)
 	default:
 		_, err = l.client.Apply(ctx, l.real(st.apply), false)
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -111,9 +112,22 @@ func (sum *tally) world(t *testing.T, seed uint64) {
 			t.Errorf("seed %d: close: %v", seed, err)
 		}
 	}()
-	for range perWorld {
+	for n := range perWorld {
+		// A change that is refused changes nothing; one that deletes what a
+		// question is about makes it one that cannot be asked.
+		for n > perWorld/2 && d.one(3) {
+			st := d.change()
+			if err := l.step(ctx, &st); err == nil {
+				s = &script{objects: s.objects, steps: append(slices.Clone(s.steps), st)}
+			} else if !errors.Is(err, errWorld) {
+				t.Errorf("seed %d: %v", seed, err)
+			}
+		}
 		q := d.question()
 		r, err := l.ask(ctx, q)
+		if errors.Is(err, errGone) {
+			continue
+		}
 		if err != nil {
 			t.Errorf("seed %d: %+v: %v", seed, q, err)
 			continue

@@ -29,6 +29,7 @@ type step struct {
 	stage           string
 	approve, reject string         // an Endpoint
 	apply           []model.Object // what is changed
+	remove          model.Ref      // what is deleted
 }
 
 // openBackend and closedBackend stand in documents for the address of a backend
@@ -64,6 +65,8 @@ func (s *script) archive(comment string, q answer.Question, want string) ([]byte
 			fmt.Fprintf(&steps, "approve %s\n", st.approve)
 		case st.reject != "":
 			fmt.Fprintf(&steps, "reject %s\n", st.reject)
+		case st.remove != (model.Ref{}):
+			fmt.Fprintf(&steps, "delete %s %s\n", st.remove.Kind, st.remove.Name)
 		default:
 			name := fmt.Sprintf("change-%d.yaml", i)
 			fmt.Fprintf(&steps, "apply %s\n", name)
@@ -114,6 +117,8 @@ func parseArchive(data []byte) (s *script, q answer.Question, want string, err e
 			st.approve = words[1]
 		case words[0] == "reject" && len(words) == 2:
 			st.reject = words[1]
+		case words[0] == "delete" && len(words) == 3:
+			st.remove = model.Ref{Kind: model.Kind(words[1]), Name: words[2]}
 		case words[0] == "apply" && len(words) == 2:
 			if st.apply, err = manifest.Decode(words[1], files[words[1]]); err != nil {
 				return nil, q, "", err
