@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 )
 
@@ -67,5 +68,36 @@ func TestTheEnginesOwnAnswersAreAnswersToo(t *testing.T) {
 				t.Errorf("remembered: %v %+v", ok, rec)
 			}
 		})
+	}
+}
+
+// TestValuesDoNotBecomeStructure sends values that would change a message if
+// they were copied as they are.
+func TestValuesDoNotBecomeStructure(t *testing.T) {
+	op := func(in string) string {
+		return `{"x-amazon-apigateway-any-method":{"x-amazon-apigateway-integration":` + in + `}}`
+	}
+	big := strings.Repeat("$input.params('q')", 2000)
+	l := newLab(t, `{"openapi":"3.0.1","paths":{
+		"/answer":`+op(`{"type":"http","uri":"http://b.example/","responses":{"default":{"statusCode":"200","responseParameters":{"method.response.header.X-Q":"integration.response.body.body"}}}}`)+`,
+		"/call":`+op(`{"type":"http_proxy","uri":"http://b.example/","requestParameters":{"integration.request.header.X-Q":"method.request.querystring.q"}}`)+`,
+		"/framing":`+op(`{"type":"http_proxy","uri":"http://b.example/","requestParameters":{"integration.request.header.Transfer-Encoding":"method.request.querystring.q","integration.request.header.Content-Length":"method.request.querystring.q","integration.request.header.Host":"method.request.querystring.q"}}`)+`,
+		"/large":`+op(`{"type":"mock","requestTemplates":{"application/json":"{\"statusCode\": 200}"},"responses":{"default":{"statusCode":"200","responseTemplates":{"text/plain":"`+big+`"}}}}`)+`
+	}}`)
+	backend(t, l)
+	for _, x := range []struct{ path, body, want string }{
+		{"/answer", "a\r\nSet-Cookie: x", "500"},
+		{"/answer", "a", "200"},
+		{"/call?q=a%0d%0aX:%20y", "", "500"},
+		{"/call?q=a", "", "200 POST b.example /?q=a"},
+		{"/framing?q=chunked", "", "200 POST b.example /?q=chunked"},
+		{"/large?q=" + strings.Repeat("x", 9000), "", "500"},
+		{"/large?q=x", "", "200"},
+	} {
+		res, body := l.get(t, false, "POST", "https://"+l.pub.Host+"/prod"+x.path, nil, x.body)
+		status, asked, _ := strings.Cut(x.want, " ")
+		if fmt.Sprint(res.StatusCode) != status || res.Header.Get("Set-Cookie") != "" || !strings.Contains(body, asked) {
+			t.Errorf("%.40s: %d %v %.200s", x.path, res.StatusCode, res.Header, body)
+		}
 	}
 }

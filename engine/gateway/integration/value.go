@@ -82,10 +82,14 @@ func query(raw, name string, every bool) (string, bool) {
 	return all[len(all)-1], true
 }
 
-// render fills a template. body is the backend's; nil is the request's.
+// render fills a template. body is the backend's; nil is the request's. A
+// template may name a body many times: what comes of it is bounded like a body.
 func (j *Job) render(out []byte, t *operation.Template, body []byte) ([]byte, error) {
 	outgoing := body != nil
 	for i := range t.Pieces {
+		if len(out) > maxBody {
+			return nil, errTooLarge
+		}
 		p := &t.Pieces[i]
 		switch p.Kind {
 		case operation.PieceText:
@@ -113,6 +117,9 @@ func (j *Job) render(out []byte, t *operation.Template, body []byte) ([]byte, er
 			}
 			out = append(out, v...)
 		}
+	}
+	if len(out) > maxBody {
+		return nil, errTooLarge
 	}
 	return out, nil
 }
