@@ -322,3 +322,36 @@ func BenchmarkJudge(b *testing.B) {
 		})
 	}
 }
+
+func TestEstablishedFlowStandsWhileItsWayDoes(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		ask    string
+		change func(*world)
+		want   string
+	}{
+		{"unchanged", "web 10.0.2.20 tcp/443", func(*world) {}, "deliver"},
+		{"a group that denies it now", "web 10.0.2.20 tcp/443", func(w *world) {
+			w.s.Hosts["web"].Groups = w.group("none", deny(out("443")))
+		}, "deliver"},
+		{"the Endpoint is rejected", "web 10.0.2.20 tcp/443", func(w *world) {
+			w.s.Endpoints["corp"].Connection = snapshot.Rejected
+		}, "drop"},
+		{"nobody has the address", "web 10.0.2.20 tcp/443", func(w *world) {
+			delete(w.endpoint().Network.Interfaces, w.endpoint().Addr)
+		}, "drop"},
+		{"the site's prefix moved", "site/192.168.0.9 10.0.2.20 tcp/443", func(w *world) {
+			w.s.Links["site"].Prefixes = prefixes("192.168.99.0/24")
+		}, "drop"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			before := w.ask(c.ask, false)
+			q := before.Query
+			c.change(w)
+			if v := flow.Stand(w.s, q); v.Outcome.String() != c.want {
+				t.Fatalf("%s (%s, before: %s), want %s", v.Outcome, path(&v), path(&before), c.want)
+			}
+		})
+	}
+}

@@ -15,7 +15,20 @@ import (
 // Judge decides over a new flow. With every it goes on behind a stop wherever
 // the next gate can be told all the same, so that all that is in the way comes
 // to light; the outcome is that of the first stop either way.
-func Judge(s *snapshot.Snapshot, q Query, every bool) (v Verdict) {
+func Judge(s *snapshot.Snapshot, q Query, every bool) Verdict {
+	return decideFlow(s, q, every, false)
+}
+
+// Stand decides whether a flow that was let through may go on. Groups are
+// stateful and ports are open once, so neither is asked again; but a way that is
+// no more carries nothing, nor does an Endpoint whose connection is not approved
+// any longer. Whether it is still the same two that speak is for the asker to
+// compare: see Target.
+func Stand(s *snapshot.Snapshot, q Query) Verdict {
+	return decideFlow(s, q, false, true)
+}
+
+func decideFlow(s *snapshot.Snapshot, q Query, every, standing bool) (v Verdict) {
 	q.Dst = q.Dst.Unmap()
 	q.Source.Addr = q.Source.Addr.Unmap()
 	if i := q.Source.Interface; i != nil {
@@ -27,7 +40,7 @@ func Judge(s *snapshot.Snapshot, q Query, every bool) (v Verdict) {
 		q.Source.Network = l.Network
 	}
 	v.Query = q
-	j := judge{s: s, v: &v, every: every}
+	j := judge{s: s, v: &v, every: every, standing: standing}
 	j.flow()
 	j.conclude()
 	return v
@@ -35,13 +48,14 @@ func Judge(s *snapshot.Snapshot, q Query, every bool) (v Verdict) {
 
 // judge is one decision in progress.
 type judge struct {
-	s       *snapshot.Snapshot
-	v       *Verdict
-	every   bool
-	stopped bool
-	refused bool // the first stop refuses instead of dropping
-	back    bool // the way back is known to be broken
-	lost    bool // no route leads to the target: none leads back either
+	s        *snapshot.Snapshot
+	v        *Verdict
+	every    bool
+	standing bool // the flow is established: neither groups nor ports matter
+	stopped  bool
+	refused  bool // the first stop refuses instead of dropping
+	back     bool // the way back is known to be broken
+	lost     bool // no route leads to the target: none leads back either
 }
 
 // add records a step and reports whether to go on.
@@ -142,6 +156,9 @@ func (j *judge) groupsIn() bool {
 }
 
 func (j *judge) groups(layer Layer, whose model.Ref, set *sg.Set, remote netip.Addr) bool {
+	if j.standing {
+		return true
+	}
 	if set == nil {
 		return j.add(Step{Layer: layer, Outcome: Skip, Code: decide.Allowed, Cause: NoGroups, Component: whose})
 	}
@@ -162,6 +179,9 @@ func (j *judge) groups(layer Layer, whose model.Ref, set *sg.Set, remote netip.A
 
 // listen asks whether anything accepts at the port.
 func (j *judge) listen() bool {
+	if j.standing {
+		return true
+	}
 	t, q := &j.v.Target, &j.v.Query
 	step := Step{Layer: LayerListen, Code: ListenAccepted}
 	open := q.Proto == sg.ICMP
