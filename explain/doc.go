@@ -9,5 +9,5 @@
 // routes and groups to the API, its policy and its backend. For every blocker
 // changes are proposed (fix_*.go), each is tried on a copy of the resources by
 // compiling it and tracing again, and only what then lets the request through
-// is offered.
+// is offered. Reach asks for all callers and URLs at once.
 package explain

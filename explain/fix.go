@@ -196,6 +196,9 @@ func (s *search) effects(f *answer.Fix, before, after *trail, c *change) {
 	for _, t := range more {
 		own[answer.Opening{From: t.from.name, To: asked(t)}] = true
 	}
+	if s.before.Sampled {
+		before.assume("what a fix opens or breaks was looked for among the first " + itoa(maxSources) + " callers and " + itoa(maxTargets) + " URLs")
+	}
 	gained = slices.DeleteFunc(gained, func(o answer.Opening) bool { return own[o] })
 	f.AlsoOpens, f.Breaks = first(gained, maxOpens), first(lost, maxOpens)
 	f.Omitted = len(gained) - len(f.AlsoOpens) + len(lost) - len(f.Breaks)
