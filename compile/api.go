@@ -61,6 +61,8 @@ func (b *build) api(a *model.API) {
 			return
 		}
 		x.Endpoints = append(x.Endpoints, e)
+	}
+	for _, e := range x.Endpoints {
 		host := associatedName(x, e)
 		g.Hosts[host] = &snapshot.Host{Kind: snapshot.HostAssociated, Name: host, API: x, Endpoint: e}
 	}
