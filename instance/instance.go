@@ -28,6 +28,7 @@ import (
 	"postern.dev/postern/decide/flow"
 	"postern.dev/postern/engine/dns"
 	"postern.dev/postern/engine/gateway"
+	"postern.dev/postern/engine/gateway/h1"
 	"postern.dev/postern/engine/network/user"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
@@ -296,9 +297,12 @@ func (i *Instance) Close() error {
 }
 
 // serveConn hands a connection to the gateway. Why it ended is the client's
-// affair or was answered there; only what nobody was told is noted.
+// affair or was answered there; a fault of ours is not.
 func (i *Instance) serveConn(ctx context.Context, c net.Conn, o *snapshot.Origin) {
-	if err := i.gateway.ServeConn(ctx, c, o); err != nil {
+	err := i.gateway.ServeConn(ctx, c, o)
+	if p, ok := errors.AsType[*h1.PanicError](err); ok {
+		i.opts.Log.Error("the gateway failed at a request", "from", o.Source, "to", o.Local, "panic", p.Value, "stack", string(p.Stack))
+	} else if err != nil {
 		i.opts.Log.Debug("connection ended", "from", o.Source, "to", o.Local, "error", err)
 	}
 }
