@@ -21,11 +21,11 @@ func lockFolder(path string) (release func() error, err error) {
 		return nil, store.NewError(store.ErrUnavailable, "lock the store's folder", err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		reason := store.ErrUnavailable
+		failed := store.NewError(store.ErrUnavailable, "lock "+path, err)
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			reason = store.ErrInUse
+			failed = store.NewError(store.ErrInUse, path+" is locked; stop the other process, or give another folder", nil)
 		}
-		return nil, errors.Join(store.NewError(reason, "lock "+path, err), f.Close())
+		return nil, errors.Join(failed, f.Close())
 	}
 	return f.Close, nil
 }

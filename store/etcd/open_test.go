@@ -5,15 +5,19 @@ package etcd
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/storage/wal"
+	"go.uber.org/zap"
 
 	"postern.dev/postern/store"
 )
@@ -191,6 +195,69 @@ func TestADamagedFileIsAnErrorNotAPanic(t *testing.T) {
 	} else {
 		t.Log(err)
 	}
+}
+
+func TestADamagedDatabaseIsAnErrorNotAPanic(t *testing.T) {
+	// etcd is left waiting for a goroutine that gave up, so this has a process
+	// of its own.
+	dir := filepath.Join(t.TempDir(), "s")
+	s := open(t, dir, Options{})
+	apply(t, s, small("a", "1"))
+	shut(t, s)
+	db := filepath.Join(dir, "etcd", "member", "snap", "db")
+	b, err := os.ReadFile(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(b, bytes.Repeat([]byte{0xa5}, 2*os.Getpagesize()))
+	if err := os.WriteFile(db, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), openEnv+"="+dir)
+	out, err := cmd.CombinedOutput()
+	if text := string(out); err == nil || !strings.Contains(text, "store corrupt") || strings.Contains(text, "goroutine ") {
+		t.Errorf("%v, it says:\n%s", err, text)
+	}
+}
+
+const openEnv = "POSTERN_STORE_OPEN"
+
+func init() {
+	children[openEnv] = func(dir string) error {
+		s, err := Open(context.Background(), dir, Options{})
+		if err != nil {
+			return err
+		}
+		return s.Close()
+	}
+}
+
+// TestAFirstStartThatWasKilledIsMadeAgain leaves what a process leaves that
+// dies when etcd has made its log and written nothing into it: it would never
+// elect a leader.
+func TestAFirstStartThatWasKilledIsMadeAgain(t *testing.T) {
+	dir := t.TempDir()
+	if err := writeMarker(dir, marker{Format: format, Codec: clear{}.ID()}); err != nil {
+		t.Fatal(err)
+	}
+	member := filepath.Join(dir, etcdDir, "member")
+	if err := os.MkdirAll(filepath.Join(member, "snap"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ids := []byte{1 << 3, 1, 2 << 3, 1} // etcdserverpb.Metadata: of node and cluster
+	w, err := wal.Create(zap.NewNop(), filepath.Join(member, "wal"), ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, open(t, dir, Options{}), small("a", "1"))
 }
 
 func TestOnlyCiphertextReachesTheDisk(t *testing.T) {

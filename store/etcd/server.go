@@ -93,6 +93,14 @@ func Open(ctx context.Context, dir string, o Options) (s *Store, err error) {
 			return nil, err
 		}
 	}
+	if m.Store == "" {
+		// A process died before it had founded the store: nothing was ever
+		// acknowledged here. etcd does not get up from every such state; a log
+		// without its first entries knows no member that could lead.
+		if err := os.RemoveAll(filepath.Join(dir, etcdDir)); err != nil {
+			return nil, store.NewError(store.ErrUnavailable, "clear the remains of a first start", err)
+		}
+	}
 	if err := srv.start(ctx, dir, o); err != nil {
 		return nil, err
 	}
@@ -195,37 +203,55 @@ func (v *server) start(ctx context.Context, dir string, o Options) error {
 	c.MaxSnapFiles, c.MaxWalFiles = 2, 1
 	c.BootstrapDefragThresholdMegabytes = 256
 	c.EnableGRPCGateway = false
-	lg := zap.New(newCore(o.Logger, &v.closing), zap.WithFatalHook(giveUp{v}))
+	lg := zap.New(newCore(o.Logger, &v.closing),
+		zap.WithFatalHook(giveUp{v, store.ErrUnavailable}), zap.WithPanicHook(giveUp{v, store.ErrCorrupt}))
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(lg)
 
 	// In a goroutine of its own: on an unreadable disk etcd ends the goroutine
 	// (giveUp) or panics.
-	started := make(chan error, 1)
+	type outcome struct {
+		etcd *embed.Etcd
+		err  error
+	}
+	started := make(chan outcome, 1)
 	go func() {
-		err := store.NewError(store.ErrUnavailable, "etcd did not start", nil)
+		failed := store.NewError(store.ErrUnavailable, "etcd did not start; if its files in "+c.Dir+" are damaged, restore a backup into an empty folder", nil)
 		defer func() {
-			if r := recover(); r != nil {
-				err = store.NewError(store.ErrCorrupt, fmt.Sprintf("etcd did not start: %v", r), nil)
-			} else if cause := context.Cause(v.failed); err != nil && cause != nil {
-				err.Err = cause
-			}
-			if err != nil {
-				started <- err
+			if failed == nil {
 				return
 			}
-			started <- nil
+			if r := recover(); r != nil {
+				failed.Err = fmt.Errorf("%v", r)
+			} else if cause := context.Cause(v.failed); cause != nil {
+				failed.Err = cause
+			}
+			started <- outcome{err: failed}
 		}()
-		e, cause := embed.StartEtcd(c)
-		if cause != nil {
-			err.Err = cause
+		e, err := embed.StartEtcd(c)
+		if err != nil {
+			failed.Err = err
 			return
 		}
-		v.etcd, err = e, nil
+		failed = nil
+		started <- outcome{etcd: e}
 	}()
 	// Starting cannot be interrupted, and what it opens must be closed.
-	if err := <-started; err != nil {
-		return err
+	var out outcome
+	select {
+	case out = <-started:
+	case <-v.failed.Done():
+		// The goroutine that gave up may be another, for which etcd waits for
+		// ever.
+		select {
+		case out = <-started:
+		case <-time.After(time.Second):
+			return context.Cause(v.failed)
+		}
 	}
+	if out.err != nil {
+		return out.err
+	}
+	v.etcd = out.etcd
 	select {
 	case <-v.etcd.Server.ReadyNotify():
 		return nil
@@ -265,7 +291,10 @@ func (v *server) close() error {
 // giveUp is what happens instead of the end of the process when etcd finds no
 // way to go on: the goroutine ends, nothing more is acknowledged, and the
 // store reports why.
-type giveUp struct{ v *server }
+type giveUp struct {
+	v      *server
+	reason error
+}
 
 func (g giveUp) OnWrite(e *zapcore.CheckedEntry, fields []zapcore.Field) {
 	m := zapcore.NewMapObjectEncoder()
@@ -276,6 +305,9 @@ func (g giveUp) OnWrite(e *zapcore.CheckedEntry, fields []zapcore.Field) {
 	if why, ok := m.Fields["error"]; ok {
 		detail += fmt.Sprintf(": %v", why)
 	}
-	g.v.fail(store.NewError(store.ErrUnavailable, detail, nil))
+	if g.reason == store.ErrCorrupt {
+		detail += "; restore a backup into an empty folder"
+	}
+	g.v.fail(store.NewError(g.reason, detail, nil))
 	runtime.Goexit()
 }
