@@ -57,6 +57,7 @@ const (
 	NoteAssumedStage    = "judged as if the path named the API's only Stage"
 	NoteMethodOnly      = "the path is served, but not for this method"
 	NoteOpen            = "a public API without a policy is open"
+	NoteLongARN         = "the name of what was asked for has more than 1600 bytes, which no policy can allow"
 	NoteNeedsPolicy     = "a private API without a policy answers nobody"
 	NoteNoServerName    = "the caller named no server in the handshake"
 	NoteDefaultIdentity = "the certificate presented is for the execute-api names"

@@ -8,6 +8,8 @@
 package request
 
 import (
+	"net/netip"
+
 	"postern.dev/postern/decide/iam"
 	"postern.dev/postern/decide/operation"
 	"postern.dev/postern/model"
@@ -80,7 +82,7 @@ func (j *judge) run() {
 	if !j.findStage() {
 		return
 	}
-	if !j.endpointPolicy() || !j.method() || !j.resourcePolicy() || !j.domainPolicy() || !j.key() {
+	if !j.nameable() || !j.endpointPolicy() || !j.method() || !j.resourcePolicy() || !j.domainPolicy() || !j.key() {
 		return
 	}
 	j.v.Allowed = !j.v.stopped()
@@ -130,11 +132,23 @@ func (j *judge) access() bool {
 		return true
 	}
 	j.v.stop(CodePublicAccessOff, model.KindGateway, j.g.Name, "").Field = "spec.publicAccess"
-	return j.refuse(publicAccessOff(j.g.Name, j.a.Origin.Source.Addr()))
+	return j.refuse(publicAccessOff(j.g.Name, j.a.Origin.Source.Addr().Unmap()))
 }
 
+// location is the same place under https; of the Gateway, if the request named
+// no host.
 func (j *judge) location() string {
-	l := "https://" + plain(j.a.Host) + j.a.Path
+	host, path := plain(j.a.Host), j.a.Path
+	if host == "" {
+		host = j.g.Host
+	}
+	if ip, err := netip.ParseAddr(j.a.Host); err == nil && ip.Is6() {
+		host = "[" + j.a.Host + "]"
+	}
+	if path == "*" { // the server as a whole
+		path = "/"
+	}
+	l := "https://" + host + path
 	if j.a.Query != "" {
 		l += "?" + j.a.Query
 	}

@@ -273,6 +273,13 @@ func TestClearTextIsRedirectedWhereAsked(t *testing.T) {
 	if !v.Allowed || !v.Redirect || v.Response.Status != 308 || v.Response.Location != "https://"+w.pub.Host+"/prod/pets?page=2" {
 		t.Errorf("%+v", v.Response)
 	}
+	for host, want := range map[string]string{"": w.g.Host, "fd00::1": "[fd00::1]", "[fd00::1]:80": "[fd00::1]"} {
+		a.Host = host
+		if v := request.Judge(w.Snapshot, a, false); v.Response.Location != "https://"+want+"/prod/pets?page=2" {
+			t.Errorf("host %q: %s", host, v.Response.Location)
+		}
+	}
+	a.Host = w.pub.Host
 	w.g.HTTP = "serve"
 	if v := request.Judge(w.Snapshot, a, false); !v.Allowed || v.Redirect {
 		t.Errorf("serve: %s", codes(&v))
@@ -321,10 +328,30 @@ func TestAPolicyCannotBeGotRoundBySpelling(t *testing.T) {
 	w.deployment.Operations = table(t, `{"openapi":"3.0.1","servers":[{"url":"http://x"}],"paths":{"/{proxy+}":{"get":{}}}}`)
 	w.deployment.Policy = policy(t, `{"Version":"2012-10-17","Statement":[
 		{"Effect":"Allow","Principal":"*","Action":"execute-api:Invoke","Resource":"execute-api:/*"},
-		{"Effect":"Deny","Principal":"*","Action":"execute-api:Invoke","Resource":["execute-api:/prod/GET/admin","execute-api:/prod/GET/admin/*"]}]}`, privID)
-	for _, path := range []string{"/prod/admin", "/prod/admin/", "/prod/admin//", "/prod/%61dmin/x", "/prod/a/../admin", "/prod/a/%2e%2E/admin/x", "/prod/./admin", "/x/../prod/admin", "/%70rod/admin"} {
+		{"Effect":"Deny","Principal":"*","Action":"execute-api:Invoke","Resource":["execute-api:/prod/GET/admin","execute-api:/prod/GET/admin/*","execute-api:/prod/GET/users/root@corp:1"]}]}`, privID)
+	for _, path := range []string{"/prod/admin", "/prod/admin/", "/prod/admin//", "/prod/%61dmin/x", "/prod/a/../admin", "/prod/a/%2e%2E/admin/x", "/prod/./admin", "/x/../prod/admin", "/%70rod/admin", "/prod/users/root%40corp%3a1"} {
 		if v := request.Judge(w.Snapshot, w.at(w.corp, "GET", w.priv.Host, path), false); v.Code() != "policy/explicit-deny" {
 			t.Errorf("%s: %s", path, codes(&v))
+		}
+	}
+}
+
+func TestWhatPoliciesCannotNameIsTooLong(t *testing.T) {
+	w := newWorld(t)
+	w.deployment.Operations = table(t, `{"openapi":"3.0.1","servers":[{"url":"http://x"}],"paths":{"/{proxy+}":{"get":{}}}}`)
+	longest := 1600 - len("arn:aws:execute-api:eu-1:000000000000:"+privID+"/prod/GET/")
+	for n, status := range map[int]int{longest: 0, longest + 1: 414} {
+		for _, e := range []*snapshot.Endpoint{w.corp, w.lab} {
+			if e == w.lab && status == 0 {
+				status = 403
+			}
+			v := request.Judge(w.Snapshot, w.at(e, "GET", w.priv.Host, "/prod/"+strings.Repeat("x", n)), false)
+			if v.Response.Status != status {
+				t.Errorf("%d bytes: %s %d", n, codes(&v), v.Response.Status)
+			}
+			if status == 414 && (v.Response.Body != "Request URI too long" || v.Code() != "policy/no-allow") {
+				t.Errorf("%d bytes: %s %q", n, codes(&v), v.Response.Body)
+			}
 		}
 	}
 }
@@ -333,6 +360,7 @@ func TestCanonicalPaths(t *testing.T) {
 	for in, want := range map[string]string{
 		"/a/b": "/a/b", "": "/", "*": "/*", "/%7e%2f": "/~%2F", "/%zz%4": "/%zz%4", "/a/.": "/a/", "/a/..": "/", "/..": "/",
 		"/../../x": "/x", "/a/./b/../c": "/a/c", "/.well-known": "/.well-known", "/a..b/...": "/a..b/...", "/a//../b": "/a/b", "/..x/.": "/..x/",
+		"/%21%24%27%28%29%2a%2C%3a%40": "/!$'()*,:@", "/%3b%3d%26%2b%3F%23%5b%c3%a9": "/%3B%3D%26%2B%3F%23%5B%C3%A9", "/a%2f..%2Fb": "/a%2F..%2Fb",
 	} {
 		if got := request.Canonical(in); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)

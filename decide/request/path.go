@@ -8,8 +8,11 @@ import "strings"
 // Canonical returns the one spelling of path that is routed, named in ARNs and
 // sent on, so that a policy cannot be got round by spelling a path differently:
 // escapes of unreserved characters are undone, the rest written in capitals,
-// "." and ".." segments resolved (RFC 3986, 6.2.2). Escaped slashes stay
-// escaped. A path that is canonical already is returned as it is.
+// "." and ".." segments resolved (RFC 3986, 6.2.2). So are escapes of the
+// characters that mean themselves wherever they may stand in a segment: to
+// backends "user%40corp" is "user@corp". Escaped slashes stay escaped, and so
+// do characters that some backends take for separators (";", "=", "&", "+"). A
+// path that is canonical already is returned as it is.
 func Canonical(path string) string {
 	if len(path) > 0 && path[0] == '/' && strings.IndexByte(path, '%') < 0 && !dotted(path) {
 		return path
@@ -25,7 +28,7 @@ func Canonical(path string) string {
 			continue
 		}
 		d := unhex(path[i+1])<<4 | unhex(path[i+2])
-		if unreserved(d) {
+		if literal(d) {
 			b = append(b, d)
 		} else {
 			b = append(b, '%', upper(path[i+1]), upper(path[i+2]))
@@ -77,9 +80,10 @@ func undot(path string) string {
 	return "/" + strings.Join(kept, "/")
 }
 
-func unreserved(c byte) bool {
+// literal reports whether c means itself in a segment, escaped or not.
+func literal(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' ||
-		c == '-' || c == '.' || c == '_' || c == '~'
+		strings.IndexByte("-._~:@!$'()*,", c) >= 0
 }
 
 func unhex(c byte) byte {

@@ -12,6 +12,20 @@ import (
 // action is what every request asks to do.
 const action = "execute-api:Invoke"
 
+// maxARN bounds the name of what is asked for: a policy could not name more.
+const maxARN = 1600
+
+// nameable judges whether policies can name what is asked for.
+func (j *judge) nameable() bool {
+	v := j.v
+	const rest = len("arn:aws:execute-api:::///") + len(Account)
+	if rest+len(j.g.Region)+len(v.API.ID)+len(j.stage)+len(v.Method)+len(v.Path)-len("/") <= maxARN {
+		return true
+	}
+	v.stop(CodePolicyNoAllow, model.KindAPI, v.API.Name, NoteLongARN)
+	return j.refuse(uriTooLong)
+}
+
 // endpointPolicy asks the policy of the Endpoint the request came through.
 func (j *judge) endpointPolicy() bool {
 	if j.e == nil {

@@ -56,6 +56,8 @@ var (
 	invalidKey   = Response{Status: 403, Type: InvalidAPIKey, ErrorType: errorForbidden, ContentType: contentJSON, Message: "Forbidden", Body: `{"message":"Forbidden"}`}
 	missingToken = Response{Status: 403, Type: MissingToken, ErrorType: errorMissingToken, ContentType: contentJSON, Message: "Missing Authentication Token", Body: `{"message":"Missing Authentication Token"}`}
 
+	uriTooLong = Response{Status: 414, ContentType: "text/plain", Message: "Request URI too long", Body: "Request URI too long"}
+
 	// Forbidden answers where nothing is to be given away.
 	Forbidden = Response{Status: 403, ErrorType: errorForbidden, ContentType: contentJSON, Message: "Forbidden", Body: `{"message":"Forbidden"}`}
 
