@@ -9,11 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -113,6 +115,8 @@ func (l *lab) step(ctx context.Context, st *step) error {
 		_, err = l.client.ApproveEndpoint(ctx, st.approve)
 	case st.reject != "":
 		_, err = l.client.RejectEndpoint(ctx, st.reject)
+	case st.join != (model.Ref{}):
+		_, err = l.join(ctx, st.join)
 	case st.remove != (model.Ref{}):
 		err = l.client.Delete(ctx, st.remove, 0)
 	default:
@@ -147,6 +151,18 @@ func (l *lab) real(os []model.Object) []model.Object {
 
 func (l *lab) addresses(text string) string {
 	return strings.NewReplacer(openBackend, l.backend.Listener.Addr().String(), closedBackend, closedAddress).Replace(text)
+}
+
+// joined lists the steps that make join who has joined.
+func (l *lab) joined() []step {
+	var out []step
+	for _, name := range slices.Sorted(maps.Keys(l.hosts)) {
+		out = append(out, step{join: model.Ref{Kind: model.KindHost, Name: name}})
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.links)) {
+		out = append(out, step{join: model.Ref{Kind: model.KindLink, Name: name}})
+	}
+	return out
 }
 
 // explain asks what becomes of a request.

@@ -30,6 +30,8 @@ type tally struct {
 	// shown are the disagreements that were reported, by sort: one of each is
 	// enough to look at.
 	shown map[string]int
+	// fixed counts by verdict what following the fixes of a denial led to.
+	fixed map[string]int
 }
 
 // sort tells disagreements apart that are likely to have different causes.
@@ -45,7 +47,7 @@ func (r *result) sort() string {
 func TestExplanationsComeTrue(t *testing.T) {
 	cases, seed := setting(t, "POSTERN_CASES", 500), setting(t, "POSTERN_SEED", 1)
 	workers := setting(t, "POSTERN_WORKERS", 2)
-	sum := &tally{outcomes: map[string]int{}, shown: map[string]int{}}
+	sum := &tally{outcomes: map[string]int{}, shown: map[string]int{}, fixed: map[string]int{}}
 	var next sync.Mutex
 	take := func() (uint64, bool) {
 		next.Lock()
@@ -77,6 +79,7 @@ func TestExplanationsComeTrue(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%s", text)
+	t.Logf("fixes that were followed led to: %v", sum.fixed)
 	if sum.failed > 0 {
 		t.Errorf("%d disagreements; one of each sort was reported", sum.failed)
 	}
@@ -112,6 +115,7 @@ func (sum *tally) world(t *testing.T, seed uint64) {
 			t.Errorf("seed %d: close: %v", seed, err)
 		}
 	}()
+	var denied []*result
 	for n := range perWorld {
 		// A change that is refused changes nothing; one that deletes what a
 		// question is about makes it one that cannot be asked.
@@ -141,16 +145,49 @@ func (sum *tally) world(t *testing.T, seed uint64) {
 		if r.answer.Verdict == "unknown" {
 			sum.outcomes["unknown"]++
 		}
-		bad := len(r.differs) > 0
-		if bad {
-			sum.failed++
-			sum.shown[r.sort()]++
-			bad = sum.shown[r.sort()] == 1
-		}
 		sum.mu.Unlock()
-		if bad {
-			report(t, ctx, seed, s, r)
+		sum.judge(t, seed, l, s, r)
+		if len(r.answer.Fixes) > 0 && len(r.differs) == 0 {
+			denied = append(denied, r)
 		}
+	}
+	// At the end of the world its fixes are carried out.
+	for range min(followed, len(denied)) {
+		r, err := l.ask(ctx, pick(d, denied...).q)
+		if errors.Is(err, errGone) {
+			continue
+		}
+		var done []step
+		if err == nil {
+			done, r, err = l.follow(ctx, r)
+			s = &script{objects: s.objects, steps: slices.Concat(s.steps, done)}
+		}
+		if err != nil {
+			t.Errorf("seed %d: follow the fixes: %v", seed, err)
+			continue
+		}
+		sum.mu.Lock()
+		sum.fixed[string(r.answer.Verdict)]++
+		sum.mu.Unlock()
+		sum.judge(t, seed, l, s, r)
+	}
+}
+
+// followed is how many denials of each world are put right by their fixes.
+const followed = 2
+
+// judge reports a disagreement, one of each sort.
+func (sum *tally) judge(t *testing.T, seed uint64, l *lab, s *script, r *result) {
+	if len(r.differs) == 0 {
+		return
+	}
+	sum.mu.Lock()
+	sum.failed++
+	sum.shown[r.sort()]++
+	first := sum.shown[r.sort()] == 1
+	sum.mu.Unlock()
+	if first {
+		report(t, t.Context(), seed, &script{objects: s.objects, steps: slices.Concat(s.steps, l.joined())}, r)
 	}
 }
 

@@ -30,6 +30,7 @@ type step struct {
 	approve, reject string         // an Endpoint
 	apply           []model.Object // what is changed
 	remove          model.Ref      // what is deleted
+	join            model.Ref      // a Host or Link that joins
 }
 
 // openBackend and closedBackend stand in documents for the address of a backend
@@ -65,6 +66,8 @@ func (s *script) archive(comment string, q answer.Question, want string) ([]byte
 			fmt.Fprintf(&steps, "approve %s\n", st.approve)
 		case st.reject != "":
 			fmt.Fprintf(&steps, "reject %s\n", st.reject)
+		case st.join != (model.Ref{}):
+			fmt.Fprintf(&steps, "join %s %s\n", st.join.Kind, st.join.Name)
 		case st.remove != (model.Ref{}):
 			fmt.Fprintf(&steps, "delete %s %s\n", st.remove.Kind, st.remove.Name)
 		default:
@@ -117,6 +120,8 @@ func parseArchive(data []byte) (s *script, q answer.Question, want string, err e
 			st.approve = words[1]
 		case words[0] == "reject" && len(words) == 2:
 			st.reject = words[1]
+		case words[0] == "join" && len(words) == 3:
+			st.join = model.Ref{Kind: model.Kind(words[1]), Name: words[2]}
 		case words[0] == "delete" && len(words) == 3:
 			st.remove = model.Ref{Kind: model.Kind(words[1]), Name: words[2]}
 		case words[0] == "apply" && len(words) == 2:

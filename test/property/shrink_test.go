@@ -52,10 +52,10 @@ func (s *script) without(ref model.Ref) *script {
 		if ref.Kind == model.KindAPI && st.deploy == ref.Name || ref.Kind == model.KindEndpoint && (st.approve == ref.Name || st.reject == ref.Name) {
 			continue
 		}
-		if st.remove == ref {
+		if st.remove == ref || st.join == ref {
 			continue
 		}
-		if st.deploy == "" && st.approve == "" && st.reject == "" && st.remove == (model.Ref{}) && len(st.apply) == 0 {
+		if st.deploy == "" && st.approve == "" && st.reject == "" && st.remove == (model.Ref{}) && st.join == (model.Ref{}) && len(st.apply) == 0 {
 			continue
 		}
 		c.steps = append(c.steps, st)

@@ -108,6 +108,18 @@ func (t *tunnel) openSite(ctx context.Context, key wgkey.Private, hub wg.Peer) e
 			_ = c.Close() // it was reached; that is all
 		}
 	})
+	t.site.ForwardUDP(func(r stack.UDPRequest) {
+		c, err := r.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(wait))
+		buf := make([]byte, 2048)
+		if n, err := c.Read(buf); err == nil {
+			_, _ = c.Write(buf[:n]) // lost like any datagram
+		}
+	})
 	t.dev, err = wg.New(wg.Options{PrivateKey: key, Listen: netip.MustParseAddrPort("127.0.0.1:0"), Carrier: t.site})
 	if err != nil {
 		return errors.Join(err, t.site.Close())
