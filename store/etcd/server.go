@@ -272,16 +272,16 @@ func (v *server) close() error {
 			defer close(stopped)
 			v.etcd.Close()
 		}()
-		var late <-chan time.Time
-		if v.failed.Err() != nil {
-			// A goroutine of etcd that gave up may have left a lock behind.
-			late = time.After(stopGrace)
-		}
 		select {
 		case <-stopped:
-		case <-late:
-			// The folder stays locked: etcd still holds its files.
-			return store.NewError(store.ErrUnavailable, "etcd does not stop after its failure; restart the process", context.Cause(v.failed))
+		case <-v.failed.Done(): // before, or on the way
+			select {
+			case <-stopped:
+			case <-time.After(stopGrace):
+				// A goroutine of etcd that gave up has left a lock behind. The
+				// folder stays locked: etcd still holds its files.
+				return store.NewError(store.ErrUnavailable, "etcd does not stop after its failure; restart the process", context.Cause(v.failed))
+			}
 		}
 	}
 	v.fail(store.NewError(store.ErrClosed, "", nil))
