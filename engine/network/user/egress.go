@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"postern.dev/postern/decide/flow"
+	"postern.dev/postern/engine/network/packet"
 	"postern.dev/postern/engine/network/stack"
 )
 
@@ -22,6 +23,10 @@ const (
 	egressConnect = 15 * time.Second
 	// egressIdle ends a UDP exchange beyond the segment.
 	egressIdle = 2 * time.Minute
+	// maxEgress bounds the sockets that are open beyond the segment for all
+	// hosts, and egressEach those for one.
+	maxEgress  = 4096
+	egressEach = maxEgress / 8
 )
 
 // Dialer dials through the server's own stack. It refuses, after the name is
@@ -45,8 +50,29 @@ func (f *Fabric) checkEgress(_ context.Context, _, address string, _ syscall.Raw
 	return nil
 }
 
+// leave takes a place for a flow beyond the segment. It reports false if the flow
+// is not known, or whose it is has too many already.
+func (g *segment) leave(proto packet.Proto, from, to netip.AddrPort) (done func(), ok bool) {
+	o, ok := vouched(g.flows, proto, from, to)
+	if !ok {
+		return nil, false
+	}
+	who := caller(o)
+	if !g.f.egress.Enter(who, egressEach) {
+		g.f.complain("too many connections beyond the internet segment are open; further ones are dropped", "from", who)
+		return nil, false
+	}
+	return func() { g.f.egress.Leave(who) }, true
+}
+
 // egressTCP carries on a host's connection to an address beyond the segment.
 func (g *segment) egressTCP(r stack.TCPRequest) {
+	done, ok := g.leave(packet.TCP, r.Src(), r.Dst())
+	if !ok {
+		r.Drop()
+		return
+	}
+	defer done()
 	out, err := g.f.Dialer().DialContext(g.f.ctx, "tcp", r.Dst().String())
 	if err != nil {
 		if errors.Is(err, syscall.ECONNREFUSED) {
@@ -66,6 +92,12 @@ func (g *segment) egressTCP(r stack.TCPRequest) {
 
 // egressUDP carries on a host's datagrams to an address beyond the segment.
 func (g *segment) egressUDP(r stack.UDPRequest) {
+	done, ok := g.leave(packet.UDP, r.Src(), r.Dst())
+	if !ok {
+		r.Drop()
+		return
+	}
+	defer done()
 	out, err := g.f.Dialer().DialContext(g.f.ctx, "udp", r.Dst().String())
 	if err != nil {
 		r.Drop()

@@ -15,6 +15,8 @@ import (
 
 	"postern.dev/postern/decide/flow"
 	"postern.dev/postern/engine/network/conntrack"
+	"postern.dev/postern/internal/limited"
+	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 )
 
@@ -33,8 +35,12 @@ type Options struct {
 	// Trace, if set, sees each decision about a new flow. It must not block
 	// and must not keep the verdict.
 	Trace func(*flow.Verdict)
-	// MaxFlows bounds the entries of each flow table; 0 is 262,144.
+	// MaxFlows bounds the entries of each flow table; 0 is 262,144. One Host may
+	// hold an eighth of them, one Link or, on the segment, one Network a quarter.
 	MaxFlows int
+	// MaxConns bounds the connections that Serve has at a time; 0 is 16,384. One
+	// Host may hold an eighth of them, one Link half.
+	MaxConns int
 	Log      *slog.Logger
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
@@ -51,6 +57,13 @@ type Fabric struct {
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
 
+	// age counts the configurations: a flow that was judged by an older one than
+	// the table's is judged again.
+	age        atomic.Uint64
+	serving    *limited.Parties[model.Ref] // connections that Serve has
+	egress     *limited.Parties[model.Ref] // flows beyond the segment
+	complained atomic.Int64
+
 	apply sync.Mutex // one Apply at a time; taken before mu
 	mu    sync.RWMutex
 	hubs  map[string]*hub
@@ -64,13 +77,19 @@ func New(o Options) (*Fabric, error) {
 	if o.MaxFlows == 0 {
 		o.MaxFlows = 1 << 18
 	}
+	if o.MaxConns == 0 {
+		o.MaxConns = 1 << 14
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	f := &Fabric{opts: o, hubs: map[string]*hub{}, batches: newBatches()}
+	f := &Fabric{
+		opts: o, hubs: map[string]*hub{}, batches: newBatches(),
+		serving: limited.NewParties[model.Ref](o.MaxConns), egress: limited.NewParties[model.Ref](maxEgress),
+	}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	f.snap.Store(&snapshot.Snapshot{})
 	var err error
@@ -84,8 +103,9 @@ func New(o Options) (*Fabric, error) {
 
 func (f *Fabric) newTable() *table { return conntrack.New[action](f.opts.MaxFlows, f.opts.Now) }
 
-// Apply makes the engine carry what s declares. Established flows between
-// interfaces that remain live on. What fails is reported; the rest is applied.
+// Apply makes the engine carry what s declares. Established flows live on where
+// both ends and the way between them remain, whatever has become of the rules.
+// What fails is reported; the rest is applied.
 func (f *Fabric) Apply(s *snapshot.Snapshot) error {
 	f.apply.Lock()
 	defer f.apply.Unlock()
@@ -118,8 +138,9 @@ func (f *Fabric) Apply(s *snapshot.Snapshot) error {
 			f.hubs[name] = h
 			f.mu.Unlock()
 		}
-		errs = append(errs, h.apply(f.ctx, n))
+		errs = append(errs, h.apply(n))
 	}
+	f.review(s)
 	errs = append(errs, f.segment.applySockets(s))
 	return errors.Join(errs...)
 }

@@ -13,9 +13,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"postern.dev/postern/engine/network/conntrack"
 	"postern.dev/postern/engine/network/packet"
 	"postern.dev/postern/engine/network/stack"
 	"postern.dev/postern/engine/network/wg"
+	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 )
 
@@ -27,6 +29,13 @@ type hub struct {
 	stack *stack.Stack
 	flows *table
 	log   *slog.Logger
+
+	ctx    context.Context // ends with close
+	cancel context.CancelFunc
+
+	shareMu sync.Mutex
+	shares  map[model.Ref]*conntrack.Share
+	nat     *conntrack.Share // of the segment's table
 
 	// net is the Network as the newest snapshot has it.
 	net atomic.Pointer[snapshot.Network]
@@ -53,10 +62,13 @@ func (f *Fabric) newHub(n *snapshot.Network) (*hub, error) {
 		f: f, name: n.Name, stack: st, flows: f.newTable(),
 		log:   f.opts.Log.With("network", n.Name),
 		peers: map[string]peer{}, sockets: map[netip.Addr]*socketSet{},
+		shares: map[model.Ref]*conntrack.Share{}, nat: conntrack.NewShare(max(f.opts.MaxFlows/networkShare, 2)),
 	}
+	h.ctx, h.cancel = context.WithCancel(f.ctx)
 	h.net.Store(n)
 	key, err := wg.ParsePrivateKey(n.Hub.PrivateKey.Reveal())
 	if err != nil {
+		h.cancel()
 		return nil, errors.Join(fmt.Errorf("hub key of Network/%s: %w", n.Name, err), st.Close())
 	}
 	h.dev, err = wg.New(wg.Options{
@@ -66,6 +78,7 @@ func (f *Fabric) newHub(n *snapshot.Network) (*hub, error) {
 		Log:        h.log,
 	})
 	if err != nil {
+		h.cancel()
 		return nil, errors.Join(fmt.Errorf("WireGuard hub of Network/%s on %s port %d: %w", n.Name, f.opts.Listen, n.Hub.Port, err), st.Close())
 	}
 	return h, nil
@@ -73,6 +86,7 @@ func (f *Fabric) newHub(n *snapshot.Network) (*hub, error) {
 
 // close stops the hub and waits for what it runs.
 func (h *hub) close() error {
+	h.cancel()
 	h.mu.Lock()
 	for _, s := range h.sockets {
 		s.close()
@@ -86,9 +100,9 @@ func (h *hub) close() error {
 
 // apply brings peers and sockets to what n says. Flows of interfaces that are
 // still there live on.
-func (h *hub) apply(ctx context.Context, n *snapshot.Network) error {
+func (h *hub) apply(n *snapshot.Network) error {
 	h.net.Store(n)
-	return errors.Join(h.applyPeers(n), h.applySockets(ctx, n))
+	return errors.Join(h.applyPeers(n), h.applySockets(n))
 }
 
 func (h *hub) applyPeers(n *snapshot.Network) error {

@@ -22,12 +22,13 @@ func (h *hub) fromPeer(p []byte, i *packet.Info, b *batch) {
 		return
 	}
 	if i.ICMPError() {
-		related(h.flows, p, i, b)
+		related(h.flows, p, i, b, h.reports)
 		return
 	}
 	if !i.NewFlow() || i.Fragment != packet.Whole {
 		return
 	}
+	age := h.f.age.Load()
 	src, from := h.source(i.Src.Addr())
 	v, ok := h.f.judge(src, i)
 	if !ok {
@@ -35,7 +36,7 @@ func (h *hub) fromPeer(p []byte, i *packet.Info, b *batch) {
 	}
 	switch v.Outcome {
 	case flow.Deliver:
-		if e := h.install(&v, i, from); e != nil {
+		if e := h.install(&v, i, from, age); e != nil {
 			send(p, i, e.Action, b)
 		}
 	case flow.Refuse:
@@ -57,7 +58,7 @@ func (h *hub) fromStack(p []byte, i *packet.Info) bool {
 	case ok:
 		send(p, i, e.Action, b)
 	case i.ICMPError():
-		if !related(h.flows, p, i, b) {
+		if !related(h.flows, p, i, b, nil) {
 			return true // a refusal: it belongs to no flow
 		}
 	default:
@@ -67,31 +68,46 @@ func (h *hub) fromStack(p []byte, i *packet.Info) bool {
 	return false
 }
 
-// source says who has an address that a peer of this hub sends from.
+// source says who has an address that a peer of this hub sends from. Only Hosts
+// and sites are peers: nobody sends as an Endpoint.
 func (h *hub) source(a netip.Addr) (flow.Source, *origin) {
 	n := h.net.Load()
-	if i := n.Interfaces[a]; i != nil {
-		o := &origin{network: n.Name}
-		if i.Owner.Kind == model.KindHost {
-			o.host = i.Owner.Name
-		}
-		return flow.FromInterface(i), o
+	if i := n.Interfaces[a]; i != nil && i.Owner.Kind == model.KindHost {
+		return flow.FromInterface(i), &origin{network: n.Name, host: i.Owner.Name}
 	}
-	for _, l := range n.Links {
-		for _, p := range l.Prefixes {
-			if p.Contains(a) {
-				return flow.FromLink(l, a), &origin{link: l.Name}
-			}
-		}
+	if l := linkOf(n, a); l != nil {
+		return flow.FromLink(l, a), &origin{link: l.Name}
 	}
 	return flow.Source{Network: n, Addr: a}, &origin{}
 }
 
-// judge asks for the decision about a packet that opens a flow.
-func (f *Fabric) judge(src flow.Source, i *packet.Info) (flow.Verdict, bool) {
-	s := f.snap.Load()
-	q := flow.Query{Source: src, Dst: i.Dst.Addr(), Port: i.Dst.Port()}
-	switch i.Proto {
+// linkOf finds the site that has an address.
+func linkOf(n *snapshot.Network, a netip.Addr) *snapshot.Link {
+	for _, l := range n.Links {
+		for _, p := range l.Prefixes {
+			if p.Contains(a) {
+				return l
+			}
+		}
+	}
+	return nil
+}
+
+// reports tells whether who has the address from may send ICMP errors about what
+// was sent to the address to: it is its own, or a router of the same site.
+func (h *hub) reports(from, to netip.Addr) bool {
+	if from == to {
+		return true
+	}
+	n := h.net.Load()
+	l := linkOf(n, from)
+	return l != nil && l == linkOf(n, to)
+}
+
+// query asks about the flow that a packet with the tuple t opens.
+func query(src flow.Source, t packet.Tuple) (flow.Query, bool) {
+	q := flow.Query{Source: src, Dst: t.Dst.Addr(), Port: t.Dst.Port()}
+	switch t.Proto {
 	case packet.TCP:
 		q.Proto = sg.TCP
 	case packet.UDP:
@@ -99,9 +115,18 @@ func (f *Fabric) judge(src flow.Source, i *packet.Info) (flow.Verdict, bool) {
 	case packet.ICMPv4, packet.ICMPv6:
 		q.Proto, q.Port = sg.ICMP, 0
 	default:
+		return q, false
+	}
+	return q, true
+}
+
+// judge asks for the decision about a packet that opens a flow.
+func (f *Fabric) judge(src flow.Source, i *packet.Info) (flow.Verdict, bool) {
+	q, ok := query(src, i.Tuple)
+	if !ok {
 		return flow.Verdict{}, false
 	}
-	v := flow.Judge(s, q, false)
+	v := flow.Judge(f.snap.Load(), q, false)
 	if f.opts.Trace != nil {
 		f.opts.Trace(&v)
 	}
@@ -110,10 +135,23 @@ func (f *Fabric) judge(src flow.Source, i *packet.Info) (flow.Verdict, bool) {
 
 // install puts both directions of a flow into the tables of everything that
 // sees its packets, and returns the entry for the packet that opens it. It
-// returns nil where a table is full, or no port is left for NAT.
-func (h *hub) install(v *flow.Verdict, i *packet.Info, from *origin) *entry {
-	back := action{out: h.stack, forward: true}
+// returns nil where a table or the source's share of it is full, no port is left
+// for NAT, or what was judged is out of date by now: its age is no longer the
+// engine's. The sender then tries again.
+func (h *hub) install(v *flow.Verdict, i *packet.Info, from *origin, age uint64) *entry {
+	from.ends = endsOf(v)
 	fl := h.flows.NewFlow(i.Proto, from)
+	e := h.enter(v, i, fl, from)
+	if e == nil || h.f.age.Load() != age {
+		fl.End()
+		return nil
+	}
+	return e
+}
+
+func (h *hub) enter(v *flow.Verdict, i *packet.Info, fl *conntrack.Flow, from *origin) *entry {
+	back := action{out: h.stack, forward: true}
+	share := h.share(from)
 	switch t := &v.Target; t.Kind {
 	case flow.ToInterface, flow.ToResolver, flow.ToLink:
 		to := h
@@ -126,15 +164,29 @@ func (h *hub) install(v *flow.Verdict, i *packet.Info, from *origin) *entry {
 		if t.Interface != nil && t.Interface.Endpoint != nil {
 			from.endpoint = t.Interface.Endpoint.Name
 		}
-		e := &entry{Flow: fl, Action: there}
+		e := &entry{Flow: fl, Share: share, Action: there}
 		// The reply comes up where the packet went: from the peers or the
 		// stack of the Network that holds the destination.
-		if !h.flows.Add(i.Tuple, e) || !to.flows.Add(i.Reverse(), &entry{Flow: fl, Reply: true, Action: back}) {
+		if !h.flows.Add(i.Tuple, e) || !to.flows.Add(i.Reverse(), &entry{Flow: fl, Share: share, Reply: true, Action: back}) {
 			return nil
 		}
 		return e
 	case flow.ToGateway, flow.ToEgress:
-		return h.translate(t.NAT, i, fl, back)
+		// Who has used its share up takes no port either. Nobody uses this entry:
+		// the packets of one peer are handled in turn.
+		out := action{out: h.f.segment.stack}
+		if !h.flows.Add(i.Tuple, &entry{Flow: fl, Share: share, Action: out}) {
+			return nil
+		}
+		var ok bool
+		if out.source, ok = h.translate(t.NAT, i, fl, back); !ok {
+			return nil
+		}
+		e := &entry{Flow: fl, Share: share, Action: out}
+		if !h.flows.Add(i.Tuple, e) {
+			return nil
+		}
+		return e
 	}
 	return nil
 }
@@ -148,10 +200,10 @@ func terminates(t *flow.Target) bool {
 // number of flows to one remote port small.
 const natTries = 32
 
-// translate installs a flow that leaves to the internet segment under the
-// Network's public address. The source port is kept where it is free.
-func (h *hub) translate(nat netip.Addr, i *packet.Info, fl *conntrack.Flow, back action) *entry {
-	seg := h.f.segment
+// translate finds a free port of the Network's public address for a flow that
+// leaves to the internet segment, and installs the way back. The source port is
+// kept where it is free.
+func (h *hub) translate(nat netip.Addr, i *packet.Info, fl *conntrack.Flow, back action) (netip.AddrPort, bool) {
 	back.dest = i.Src
 	port := i.Src.Port()
 	for range natTries {
@@ -160,16 +212,12 @@ func (h *hub) translate(nat netip.Addr, i *packet.Info, fl *conntrack.Flow, back
 		if i.Proto == packet.ICMPv4 || i.Proto == packet.ICMPv6 {
 			reply.Src = netip.AddrPortFrom(i.Dst.Addr(), port)
 		}
-		if seg.flows.Add(reply, &entry{Flow: fl, Reply: true, Action: back}) {
-			e := &entry{Flow: fl, Action: action{out: seg.stack, source: public}}
-			if !h.flows.Add(i.Tuple, e) {
-				return nil
-			}
-			return e
+		if h.f.segment.flows.Add(reply, &entry{Flow: fl, Share: h.nat, Reply: true, Action: back}) {
+			return public, true
 		}
 		port = uint16(1024 + rand.IntN(1<<16-1024)) //nolint:gosec // picks a port, guards nothing
 	}
-	return nil
+	return netip.AddrPort{}, false
 }
 
 // refuse answers a packet as a machine with a closed port does.

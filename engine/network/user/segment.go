@@ -30,7 +30,7 @@ type segment struct {
 }
 
 func (f *Fabric) newSegment() (*segment, error) {
-	st, err := stack.New(stack.Options{Promiscuous: true})
+	st, err := stack.New(stack.Options{Promiscuous: true, MaxInFlight: maxEgress})
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (g *segment) fromStack(p []byte, i *packet.Info, b *batch) {
 		return
 	}
 	if i.ICMPError() {
-		related(g.flows, p, i, b)
+		related(g.flows, p, i, b, nil)
 	}
 }
 
@@ -91,6 +91,7 @@ func (g *segment) fromCaller(p []byte, i *packet.Info, b *batch) {
 	if !i.NewFlow() || i.Fragment != packet.Whole {
 		return
 	}
+	age := g.f.age.Load()
 	v, ok := g.f.judge(flow.FromInternet(i.Src.Addr()), i)
 	if !ok {
 		return
@@ -100,12 +101,14 @@ func (g *segment) fromCaller(p []byte, i *packet.Info, b *batch) {
 		if v.Target.Kind != flow.ToGateway {
 			return // a caller on the internet has its own way beyond
 		}
-		fl := g.flows.NewFlow(i.Proto, &origin{})
+		fl := g.flows.NewFlow(i.Proto, &origin{ends: endsOf(&v)})
 		e := &entry{Flow: fl, Action: action{out: g.stack}}
 		back := &entry{Flow: fl, Reply: true, Action: action{out: g.callers}}
-		if g.flows.Add(i.Tuple, e) && g.flows.Add(i.Reverse(), back) {
-			send(p, i, e.Action, b)
+		if !g.flows.Add(i.Tuple, e) || !g.flows.Add(i.Reverse(), back) || g.f.age.Load() != age {
+			fl.End()
+			return
 		}
+		send(p, i, e.Action, b)
 	case flow.Refuse:
 		if out := refusal(p, i); out != nil {
 			g.callers.Deliver([][]byte{out})

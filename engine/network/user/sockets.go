@@ -17,22 +17,25 @@ import (
 	"postern.dev/postern/decide/flow"
 	"postern.dev/postern/engine/network/packet"
 	"postern.dev/postern/engine/network/stack"
+	"postern.dev/postern/internal/limited"
+	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 )
 
 const (
-	// dnsInFlight bounds the queries that one Network's resolver works on.
+	// dnsInFlight bounds the queries that one Network's resolver works on, and
+	// dnsConns its connections. One Host or Link may have dnsShare of either.
 	dnsInFlight = 256
+	dnsConns    = 128
+	dnsShare    = 4
 	// dnsTimeout bounds one query, dnsIdle a silent DNS connection.
 	dnsTimeout = 5 * time.Second
 	dnsIdle    = 10 * time.Second
-	// dnsConns bounds the DNS connections of one Network.
-	dnsConns = 128
 )
 
 // socketSet is what listens on one address of a stack.
 type socketSet struct {
-	ports   map[uint16]bool
+	ports   map[uint16]io.Closer // what a Gateway publishes, by port
 	closers []io.Closer
 	release func()
 }
@@ -41,12 +44,15 @@ func (s *socketSet) close() {
 	for _, c := range s.closers {
 		_ = c.Close() // a listener that is closed twice is closed
 	}
+	for _, c := range s.ports {
+		_ = c.Close()
+	}
 	s.release()
 }
 
 // applySockets listens on the Endpoints' addresses and the resolver's, and
 // stops where they are gone.
-func (h *hub) applySockets(ctx context.Context, n *snapshot.Network) error {
+func (h *hub) applySockets(n *snapshot.Network) error {
 	want := map[netip.Addr]func(*socketSet, netip.Addr) error{}
 	for a, i := range n.Interfaces {
 		if i.Endpoint != nil {
@@ -54,7 +60,7 @@ func (h *hub) applySockets(ctx context.Context, n *snapshot.Network) error {
 		}
 	}
 	for _, a := range n.Resolver {
-		want[a] = func(s *socketSet, a netip.Addr) error { return h.listenResolver(ctx, s, a) }
+		want[a] = h.listenResolver
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -71,12 +77,13 @@ func (h *hub) applySockets(ctx context.Context, n *snapshot.Network) error {
 		}
 		s, err := open(h.stack, a)
 		if err == nil {
-			h.sockets[a] = s
-			err = listen(s, a)
+			if err = listen(s, a); err == nil {
+				h.sockets[a] = s
+				continue
+			}
+			s.close() // to be tried again with the next change
 		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("listen on %s in Network/%s: %w", a, h.name, err))
-		}
+		errs = append(errs, fmt.Errorf("listen on %s in Network/%s: %w", a, h.name, err))
 	}
 	return errors.Join(errs...)
 }
@@ -86,7 +93,7 @@ func open(st *stack.Stack, a netip.Addr) (*socketSet, error) {
 	if err := st.AddAddress(a); err != nil {
 		return nil, err
 	}
-	return &socketSet{ports: map[uint16]bool{}, release: func() { _ = st.RemoveAddress(a) }}, nil
+	return &socketSet{ports: map[uint16]io.Closer{}, release: func() { _ = st.RemoveAddress(a) }}, nil
 }
 
 func (h *hub) listenEndpoint(s *socketSet, a netip.Addr) error {
@@ -100,7 +107,7 @@ func (h *hub) listenEndpoint(s *socketSet, a netip.Addr) error {
 }
 
 // serve hands each connection on with its Origin. One whose flow is not known
-// cannot be vouched for and is closed.
+// cannot be vouched for and is closed; so is one whose caller has too many.
 func serve(f *Fabric, l net.Listener, t *table) {
 	for {
 		c, err := l.Accept()
@@ -110,12 +117,41 @@ func serve(f *Fabric, l net.Listener, t *table) {
 		remote, local := addrPort(c.RemoteAddr()), addrPort(c.LocalAddr())
 		o, ok := vouched(t, packet.TCP, remote, local)
 		if !ok {
-			f.opts.Log.Warn("closed a connection of an unknown flow", "from", remote, "to", local)
-			_ = c.Close()
+			f.complain("closed a connection of an unknown flow", "from", remote, "to", local)
+			reset(c)
 			continue
 		}
-		f.conns.Go(func() { f.opts.Serve(c, o) })
+		who := caller(o)
+		if !f.serving.Enter(who, f.connShare(who)) {
+			f.complain("too many connections are open; further ones are reset", "from", who, "to", local)
+			reset(c)
+			continue
+		}
+		f.conns.Go(func() {
+			defer f.serving.Leave(who)
+			f.opts.Serve(c, o)
+		})
 	}
+}
+
+// connShare is how many connections one caller may have.
+func (f *Fabric) connShare(who model.Ref) int {
+	switch who.Kind {
+	case model.KindHost:
+		return max(f.opts.MaxConns/8, 1)
+	case model.KindLink:
+		return max(f.opts.MaxConns/2, 1)
+	}
+	return f.opts.MaxConns
+}
+
+// reset closes a connection so that its caller sees it at once, and nothing of it
+// stays.
+func reset(c net.Conn) {
+	if l, ok := c.(interface{ SetLinger(sec int) error }); ok {
+		_ = l.SetLinger(0) // else it is closed in the usual way
+	}
+	_ = c.Close()
 }
 
 func addrPort(a net.Addr) netip.AddrPort {
@@ -127,7 +163,7 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
 }
 
-func (h *hub) listenResolver(ctx context.Context, s *socketSet, a netip.Addr) error {
+func (h *hub) listenResolver(s *socketSet, a netip.Addr) error {
 	at := netip.AddrPortFrom(a, flow.ResolverPort)
 	u, err := h.stack.ListenUDP(at)
 	if err != nil {
@@ -139,15 +175,15 @@ func (h *hub) listenResolver(ctx context.Context, s *socketSet, a netip.Addr) er
 		return err
 	}
 	s.closers = append(s.closers, l)
-	h.wait.Go(func() { h.resolveUDP(ctx, u, at) })
-	h.wait.Go(func() { h.resolveTCP(ctx, l) })
+	h.wait.Go(func() { h.resolveUDP(u, at) })
+	h.wait.Go(func() { h.resolveTCP(l) })
 	return nil
 }
 
-// resolveUDP answers datagrams. When too many are being worked on further ones
-// are dropped, and asked again by their sender.
-func (h *hub) resolveUDP(ctx context.Context, u *stack.PacketConn, at netip.AddrPort) {
-	slots := make(chan struct{}, dnsInFlight)
+// resolveUDP answers datagrams. When too many are being worked on, in all or for
+// one sender, further ones are dropped, and asked again by their sender.
+func (h *hub) resolveUDP(u *stack.PacketConn, at netip.AddrPort) {
+	slots := limited.NewParties[model.Ref](dnsInFlight)
 	var wait sync.WaitGroup
 	defer wait.Wait()
 	buf := make([]byte, 1<<16)
@@ -160,29 +196,28 @@ func (h *hub) resolveUDP(ctx context.Context, u *stack.PacketConn, at netip.Addr
 		if !ok {
 			continue
 		}
-		select {
-		case slots <- struct{}{}:
-		default:
+		who := caller(o)
+		if !slots.Enter(who, dnsInFlight/dnsShare) {
 			continue
 		}
 		query := append([]byte(nil), buf[:n]...)
 		wait.Go(func() {
-			defer func() { <-slots }()
-			if answer := h.ask(ctx, o, query, false); answer != nil {
+			defer slots.Leave(who)
+			if answer := h.ask(o, query, false); answer != nil {
 				_, _ = u.WriteToAddrPort(answer, from) // lost like any datagram
 			}
 		})
 	}
 }
 
-func (h *hub) ask(ctx context.Context, o *snapshot.Origin, query []byte, tcp bool) []byte {
-	ctx, cancel := context.WithTimeout(ctx, dnsTimeout)
+func (h *hub) ask(o *snapshot.Origin, query []byte, tcp bool) []byte {
+	ctx, cancel := context.WithTimeout(h.ctx, dnsTimeout)
 	defer cancel()
 	return h.f.opts.Resolve(ctx, h.name, o, query, tcp)
 }
 
-func (h *hub) resolveTCP(ctx context.Context, l net.Listener) {
-	slots := make(chan struct{}, dnsConns)
+func (h *hub) resolveTCP(l net.Listener) {
+	slots := limited.NewParties[model.Ref](dnsConns)
 	var wait sync.WaitGroup
 	defer wait.Wait()
 	for {
@@ -191,27 +226,22 @@ func (h *hub) resolveTCP(ctx context.Context, l net.Listener) {
 			return // the listener was closed
 		}
 		o, ok := vouched(h.flows, packet.TCP, addrPort(c.RemoteAddr()), addrPort(c.LocalAddr()))
-		select {
-		case slots <- struct{}{}:
-		default:
-			ok = false
-		}
-		if !ok {
-			_ = c.Close()
+		if !ok || !slots.Enter(caller(o), dnsConns/dnsShare) {
+			reset(c)
 			continue
 		}
 		wait.Go(func() {
-			defer func() { <-slots }()
-			stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+			defer slots.Leave(caller(o))
+			stop := context.AfterFunc(h.ctx, func() { _ = c.Close() })
 			defer stop()
 			defer c.Close()
-			h.resolveConn(ctx, c, o)
+			h.resolveConn(c, o)
 		})
 	}
 }
 
 // resolveConn answers the queries of one connection in turn (RFC 7766).
-func (h *hub) resolveConn(ctx context.Context, c net.Conn, o *snapshot.Origin) {
+func (h *hub) resolveConn(c net.Conn, o *snapshot.Origin) {
 	var head [2]byte
 	for {
 		if err := c.SetDeadline(time.Now().Add(dnsIdle)); err != nil {
@@ -224,7 +254,7 @@ func (h *hub) resolveConn(ctx context.Context, c net.Conn, o *snapshot.Origin) {
 		if _, err := io.ReadFull(c, query); err != nil {
 			return
 		}
-		answer := h.ask(ctx, o, query, true)
+		answer := h.ask(o, query, true)
 		if answer == nil || len(answer) > 1<<16-1 {
 			return
 		}
@@ -236,49 +266,47 @@ func (h *hub) resolveConn(ctx context.Context, c net.Conn, o *snapshot.Origin) {
 }
 
 // applySockets listens on the published ports of the Gateways' public
-// addresses.
+// addresses. Ports that stay published are not touched.
 func (g *segment) applySockets(s *snapshot.Snapshot) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for a, set := range g.sockets {
-		if gw := s.Internet.Gateways[a]; gw == nil || !samePorts(set.ports, gw) {
+		gw := s.Internet.Gateways[a]
+		if gw == nil {
 			set.close()
 			delete(g.sockets, a)
+			continue
+		}
+		for port, l := range set.ports {
+			if _, ok := gw.PublicPorts[port]; !ok {
+				_ = l.Close() // nothing more comes of it
+				delete(set.ports, port)
+			}
 		}
 	}
 	var errs []error
 	for a, gw := range s.Internet.Gateways {
-		if g.sockets[a] != nil {
-			continue
+		set := g.sockets[a]
+		if set == nil {
+			var err error
+			if set, err = open(g.stack, a); err != nil {
+				errs = append(errs, fmt.Errorf("public address %s of Gateway/%s: %w", a, gw.Name, err))
+				continue
+			}
+			g.sockets[a] = set
 		}
-		set, err := open(g.stack, a)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("public address %s of Gateway/%s: %w", a, gw.Name, err))
-			continue
-		}
-		g.sockets[a] = set
 		for port := range gw.PublicPorts {
+			if set.ports[port] != nil {
+				continue
+			}
 			l, err := g.stack.ListenTCP(netip.AddrPortFrom(a, port))
 			if err != nil {
 				errs = append(errs, fmt.Errorf("port %d of %s, Gateway/%s: %w", port, a, gw.Name, err))
 				continue
 			}
-			set.ports[port] = true
-			set.closers = append(set.closers, l)
+			set.ports[port] = l
 			g.wait.Go(func() { serve(g.f, l, g.flows) })
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func samePorts(open map[uint16]bool, gw *snapshot.Gateway) bool {
-	if len(open) != len(gw.PublicPorts) {
-		return false
-	}
-	for p := range gw.PublicPorts {
-		if !open[p] {
-			return false
-		}
-	}
-	return true
 }

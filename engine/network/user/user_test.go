@@ -64,6 +64,8 @@ type lab struct {
 	hubs    map[string]wgkey.Private
 	keys    map[string]wgkey.Private
 	snap    *snapshot.Snapshot
+	// edit, if set, changes what was compiled before it is applied.
+	edit func(*snapshot.Snapshot)
 
 	mu      sync.Mutex
 	origins []snapshot.Origin
@@ -74,10 +76,9 @@ type lab struct {
 
 // newLab starts two peered Networks: app with the hosts a and b and the Endpoint
 // ep, far with the host c; a site behind app; and the Gateway main.
-func newLab(t testing.TB) *lab {
+func newLab(t testing.TB, options ...func(*user.Options)) *lab {
 	l := &lab{t: t, objects: map[string]model.Object{}, hubs: map[string]wgkey.Private{}, keys: map[string]wgkey.Private{}, drops: make(chan string, 1024)}
-	var err error
-	l.fabric, err = user.New(user.Options{
+	o := user.Options{
 		Listen: netip.MustParseAddr("127.0.0.1"),
 		Serve:  l.serve,
 		Now:    func() time.Time { return time.Now().Add(time.Duration(l.ahead.Load())) },
@@ -92,7 +93,12 @@ func newLab(t testing.TB) *lab {
 				}
 			}
 		},
-	})
+	}
+	for _, set := range options {
+		set(&o)
+	}
+	var err error
+	l.fabric, err = user.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,6 +159,9 @@ func (l *lab) apply() {
 		},
 	})
 	l.snap = r.Snapshot
+	if l.edit != nil {
+		l.edit(l.snap)
+	}
 	if err := l.fabric.Apply(r.Snapshot); err != nil {
 		l.t.Fatal(err)
 	}
