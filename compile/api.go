@@ -16,7 +16,9 @@ import (
 )
 
 // ErrNoPolicy is what deploying a private API without a policy answers.
-var ErrNoPolicy = errors.New("Private REST API doesn't have a resource policy attached to it") //nolint:staticcheck // the exact text that users know
+//
+//lint:ignore ST1005 the exact text that users know
+var ErrNoPolicy = errors.New("Private REST API doesn't have a resource policy attached to it")
 
 // apis compiles APIs, their Deployments and Stages.
 func (b *build) apis() {
@@ -66,6 +68,8 @@ func (b *build) api(a *model.API) {
 		host := associatedName(x, e)
 		g.Hosts[host] = &snapshot.Host{Kind: snapshot.HostAssociated, Name: host, API: x, Endpoint: e}
 	}
+	b.unserved(a, "spec.plugins", len(a.Spec.Plugins) > 0, "")
+	b.unserved(a, "spec.keyRequired", a.Spec.KeyRequired, ": no keys can be issued, and calls are answered 403")
 	g.APIs[x.ID] = x
 	g.Hosts[x.Host] = &snapshot.Host{Kind: snapshot.HostExecuteAPI, Name: x.Host, API: x}
 	b.out.APIs[x.Name] = x
@@ -87,6 +91,8 @@ func (b *build) stage(s *model.Stage, newest map[string]*model.Deployment) {
 	a, _ := model.Get[*model.API](b.set, api)
 	st := &snapshot.Stage{Name: short, API: x, Variables: s.Spec.Variables}
 	x.Stages[short] = st
+	b.unserved(s, "spec.throttle", s.Spec.Throttle != nil, "; calls are not limited")
+	b.unserved(s, "spec.canary", len(s.Spec.Canary) > 0, "; all calls go to the Deployment")
 
 	follows := s.Spec.Deployment == model.Latest || s.Spec.AutoDeploy
 	switch {

@@ -28,25 +28,17 @@ func (b *build) backend(o *model.Backend) {
 		b.failf(o, "Unsupported", "spec.protocol: %q is not spoken by this version; write http or https", s.Protocol)
 		return
 	}
-	for _, part := range []struct {
-		field   string
-		written bool
-	}{
-		{"spec.health", len(s.Health) > 0}, {"spec.retries", len(s.Retries) > 0},
-		{"spec.circuitBreaker", len(s.CircuitBreaker) > 0}, {"spec.loadBalancing", s.LoadBalancing != ""},
-	} {
-		if part.written {
-			b.note(model.RefOf(o), model.Condition{
-				Type: ConditionAdvice, Status: true, Reason: "NoEffect",
-				Message: part.field + " has no effect in this version; calls go to the targets by weight",
-			})
-		}
-	}
+	const byWeight = "; calls go to the targets by weight"
+	b.unserved(o, "spec.health", len(s.Health) > 0, byWeight)
+	b.unserved(o, "spec.retries", len(s.Retries) > 0, byWeight)
+	b.unserved(o, "spec.circuitBreaker", len(s.CircuitBreaker) > 0, byWeight)
+	b.unserved(o, "spec.loadBalancing", s.LoadBalancing != "", byWeight)
 	if s.Network != "" {
 		if x.Network = b.out.Networks[s.Network]; x.Network == nil {
 			b.absent(o, "spec.network", model.KindNetwork, s.Network)
 			return
 		}
+		b.unserved(o, "spec.network", true, ": the Gateway does not dial into Networks, and calls are answered 504")
 	}
 	if s.Timeout != "" {
 		d, err := time.ParseDuration(s.Timeout)
@@ -60,4 +52,15 @@ func (b *build) backend(o *model.Backend) {
 		x.Targets = append(x.Targets, snapshot.Target{Host: t.Host, Port: uint16(t.Port), Weight: max(t.Weight, 1)})
 	}
 	b.out.Backends[x.Name] = x
+}
+
+// unserved notes a field that is written and that this version does nothing
+// with, so that nobody relies on it.
+func (b *build) unserved(o model.Object, field string, written bool, instead string) {
+	if written {
+		b.note(model.RefOf(o), model.Condition{
+			Type: ConditionAdvice, Status: true, Reason: "NoEffect",
+			Message: field + " has no effect in this version" + instead,
+		})
+	}
 }

@@ -95,6 +95,7 @@ func (b *build) endpoint(e *model.Endpoint) {
 			Message: "the connection waits for the owner of Gateway/" + g.Name + ": postern endpoint approve " + x.Name,
 		})
 	}
+	b.unserved(e, "spec.http2", e.Spec.HTTP2, "; callers speak HTTP/1.1")
 	g.Endpoints = append(g.Endpoints, x)
 	g.Hosts[x.Host] = &snapshot.Host{Kind: snapshot.HostEndpoint, Name: x.Host, Endpoint: x}
 	b.out.Endpoints[x.Name] = x

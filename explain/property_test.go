@@ -13,6 +13,8 @@ import (
 
 	"pgregory.net/rapid"
 
+	_ "postern.dev/postern/test/steady"
+
 	"postern.dev/postern/explain"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/manifest"
@@ -252,7 +254,7 @@ func TestFixesOfDrawnWorldsHelp(t *testing.T) {
 		for i := range a.Fixes[:min(len(a.Fixes), 3)] {
 			fixes++
 			f, next, asked := a.Fixes[i], w, q
-			for range 8 {
+			for range 24 {
 				next, asked = follow(t, &scenario{}, &f, next, asked)
 				a, err := explain.Explain(next, asked)
 				if err != nil {

@@ -14,6 +14,8 @@ import (
 
 	"pgregory.net/rapid"
 
+	_ "postern.dev/postern/test/steady"
+
 	build "postern.dev/postern/compile/sg"
 	decide "postern.dev/postern/decide/sg"
 	"postern.dev/postern/model"

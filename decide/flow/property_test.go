@@ -9,6 +9,8 @@ import (
 
 	"pgregory.net/rapid"
 
+	_ "postern.dev/postern/test/steady"
+
 	"postern.dev/postern/decide/flow"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"

@@ -13,6 +13,8 @@ import (
 
 	"pgregory.net/rapid"
 
+	_ "postern.dev/postern/test/steady"
+
 	compile "postern.dev/postern/compile/iam"
 	"postern.dev/postern/decide/iam"
 	snapshot "postern.dev/postern/snapshot/iam"

@@ -11,6 +11,8 @@ import (
 
 	"pgregory.net/rapid"
 
+	_ "postern.dev/postern/test/steady"
+
 	"postern.dev/postern/decide/name"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"

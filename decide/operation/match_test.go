@@ -11,6 +11,8 @@ import (
 
 	"pgregory.net/rapid"
 
+	_ "postern.dev/postern/test/steady"
+
 	decide "postern.dev/postern/decide/operation"
 	"postern.dev/postern/snapshot/operation"
 )
