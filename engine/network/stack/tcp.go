@@ -226,6 +226,9 @@ func (s *Stack) ListenTCP(at netip.AddrPort) (net.Listener, error) {
 	if at.Addr().Is6() {
 		ep.SocketOptions().SetV6Only(true)
 	}
+	// Connections that an earlier listener accepted do not keep the port; another
+	// listener does.
+	ep.SocketOptions().SetReuseAddress(true)
 	if err = ep.Bind(full(at)); err == nil {
 		err = ep.Listen(backlog)
 	}
