@@ -34,7 +34,9 @@ func pair(t *testing.T, names ...string) (cert string, key model.Secret) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := func(kind string, b []byte) string { return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b})) }
+	in := func(kind string, b []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}))
+	}
 	return in("CERTIFICATE", der), model.NewSecret(in("PRIVATE KEY", b))
 }
 

@@ -152,15 +152,17 @@ type Endpoint struct {
 }
 
 // API is a published API as it stands, with the Stages that serve it.
+//
+// What every request reads stands first, so that it is in one line of memory.
 type API struct {
-	Name    string
-	ID      string
+	// Stages are by short name.
+	Stages  map[string]*Stage
 	Type    string // model.Edge, model.Regional, model.Private
+	ID      string
 	Gateway *Gateway
+	Name    string
 	// Host is its execute-api host name.
 	Host string
-	// Stages are by short name.
-	Stages map[string]*Stage
 	// Endpoints are those the API lists; that grants nothing but a name.
 	Endpoints []*Endpoint
 }

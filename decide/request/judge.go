@@ -253,7 +253,7 @@ func (j *judge) method() bool {
 // operation that needs one is closed.
 func (j *judge) key() bool {
 	op := j.v.Route.Operation
-	if op == nil || !op.KeyRequired {
+	if op == nil || !j.v.Deployment.Operations.Keyed || !op.KeyRequired {
 		return true
 	}
 	code := CodeKeyMissing

@@ -15,13 +15,17 @@ const Any = "ANY"
 const MaxParams = 12
 
 // Table finds the operation that serves a method and path.
+//
+// What a look-up reads stands first, so that it is in one line of memory.
 type Table struct {
-	// Title is the document's info.title.
-	Title string
 	// Nodes is the routing tree; Nodes[0] is "/", if there is any node.
 	Nodes []Node
 	// Operations are in the order of the document, methods of one path sorted.
 	Operations []Operation
+	// Keyed tells whether any operation needs an API key.
+	Keyed bool
+	// Title is the document's info.title.
+	Title string
 	// BinaryTypes are the media types that are binary.
 	BinaryTypes []string
 	// KeySource is HEADER or AUTHORIZER.

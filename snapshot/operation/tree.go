@@ -11,12 +11,14 @@ import (
 	"strings"
 )
 
-// Build makes the routing tree of t from its Operations and sets their Params.
+// Build makes the routing tree of t from its Operations, sets their Params and
+// notes whether any needs a key.
 // Everything that is wrong is in the error.
 func (t *Table) Build() error {
 	t.Nodes = []Node{{AnyMethod: -1}}
 	var errs []error
 	for i := range t.Operations {
+		t.Keyed = t.Keyed || t.Operations[i].KeyRequired
 		if err := t.add(int32(i)); err != nil {
 			errs = append(errs, fmt.Errorf("paths.%s.%s: %w", t.Operations[i].Path, strings.ToLower(t.Operations[i].Method), err))
 		}
