@@ -171,6 +171,9 @@ func TestRevisionGuardsEveryWrite(t *testing.T) {
 		t.Fatalf("GET: %d, ETag %q", get.Code, tag)
 	}
 	body := `{"apiVersion":"postern/v1","kind":"Host","metadata":{"name":"laptop","labels":{"n":"1"}},"spec":{"subnet":"apps"}}`
+	if same := p.call("PUT", "/v1/hosts/laptop", p.admin, get.Body.String(), "If-Match", tag); same.Code != 200 || same.Header().Get("Etag") != tag {
+		t.Errorf("PUT of what GET gave: %d %s", same.Code, same.Body)
+	}
 	put := p.call("PUT", "/v1/hosts/laptop", p.admin, body, "If-Match", tag)
 	if put.Code != 200 || put.Header().Get("Etag") == tag {
 		t.Fatalf("PUT with the right tag: %d %s, ETag %s", put.Code, put.Body, put.Header().Get("Etag"))

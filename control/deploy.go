@@ -180,6 +180,14 @@ func sameSpec(a, b *model.APISpec) bool {
 func settle(stored, next *model.Set) model.Change {
 	var own model.Change
 	all := lineageOf(next)
+	for name, d := range all.newest {
+		// A backup brings Deployments; their numbers are not used again.
+		if a, ok := model.Get[*model.API](next, name); ok && a.Status.Deployment < d.Spec.Number {
+			a = model.Clone(a)
+			a.Status.Deployment = d.Spec.Number
+			next.Put(a)
+		}
+	}
 	for _, s := range model.All[*model.Stage](next) {
 		n, _ := s.Spec.Deployment.Number()
 		if s.Spec.AutoDeploy || s.Spec.Deployment == model.Latest {

@@ -224,10 +224,9 @@ func decode(file string, data []byte, in *includes) ([]model.Object, model.Error
 			list = d.Items
 		}
 		for _, n := range list {
-			o, e := model.FromTree(onlyID(n), file)
+			o, e := model.FromTree(ownStatus(n), file)
 			errs = append(errs, e...)
 			if o != nil {
-				o.Base().Status = model.Status{ID: o.Base().Status.ID}
 				objects = append(objects, o)
 			}
 		}
@@ -252,9 +251,13 @@ func parse(file string, data []byte) ([]*tree.Node, []*tree.Problem) {
 	return parseYAML(data)
 }
 
-// onlyID drops everything but the id from a document's status: the rest is the
-// server's, and may come from a newer one.
-func onlyID(n *tree.Node) *tree.Node {
+// restored are the fields of a status that a backup brings back: what others
+// may know a resource by.
+var restored = []string{"id", "addresses", "publicAddress", "configurationAddress", "outboundAddress", "connection"}
+
+// ownStatus drops the rest of a document's status: it is the server's, and may
+// come from a newer one.
+func ownStatus(n *tree.Node) *tree.Node {
 	st := n.Get("status")
 	if st == nil || st.Kind != tree.Map {
 		return n
@@ -264,7 +267,7 @@ func onlyID(n *tree.Node) *tree.Node {
 	for i := range c.Fields {
 		if c.Fields[i].Name == "status" {
 			s := *st
-			s.Fields = slices.DeleteFunc(slices.Clone(st.Fields), func(f tree.Field) bool { return f.Name != "id" })
+			s.Fields = slices.DeleteFunc(slices.Clone(st.Fields), func(f tree.Field) bool { return !slices.Contains(restored, f.Name) })
 			c.Fields[i].Value = &s
 		}
 	}

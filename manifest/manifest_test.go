@@ -81,7 +81,8 @@ metadata: {name: a.b, labels: {one: "1", "dotted.key/x": y}}
 spec:
   deployment: 010
   variables: &v {a: "yes", b: no, c: 1_000, d: !!str 12}
-status: {id: x, unknown: {a: 1}, host: mine}
+status: {id: x, unknown: {a: 1}, host: mine, addresses: [10.0.0.4], port: no number}
+revision: 17
 ---
 apiVersion: postern/v1
 kind: Stage
@@ -103,7 +104,7 @@ spec:
 	if d := cmp.Diff(map[string]string{"a": "yes", "b": "no", "c": "1_000", "d": "12"}, a.Spec.Variables); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff(model.Status{ID: "x"}, a.Status); d != "" {
+	if d := cmp.Diff(model.Status{ID: "x", Addresses: []string{"10.0.0.4"}}, a.Status); d != "" {
 		t.Error("status:", d)
 	}
 	if a.Spec.Deployment != "10" || b.Spec.Deployment != model.Latest {
@@ -112,7 +113,7 @@ spec:
 	if d := cmp.Diff(map[string]string{"e": "folded text", "f": "merged"}, b.Spec.Variables); d != "" {
 		t.Error(d)
 	}
-	if got := b.Locate("spec.variables.e").String(); got != "f.yaml:20:8" {
+	if got := b.Locate("spec.variables.e").String(); got != "f.yaml:21:8" {
 		t.Error("e is at", got)
 	}
 }

@@ -29,6 +29,11 @@ func (a *admission) settle() {
 		p.keep(o)
 	}
 	for _, o := range list {
+		if told, ok := a.told[RefOf(o)]; ok {
+			p.restore(o, told)
+		}
+	}
+	for _, o := range list {
 		p.allocate(o)
 	}
 	for _, o := range list {
@@ -318,6 +323,72 @@ func (p *places) subnet(name string) (*Subnet, netip.Prefix, bool) {
 	return s, prefix, err == nil
 }
 
+// restore gives o what it lacks of the addresses that a backup tells, where
+// they fit and are free.
+func (p *places) restore(o Object, told Status) {
+	in := func(subnet, addr string) string {
+		s, _, ok := p.subnet(subnet)
+		if !ok || !p.fits(addr, subnet) {
+			return ""
+		}
+		return p.take(s.Spec.Network, addr)
+	}
+	public := func(addr string) string {
+		if x, err := netip.ParseAddr(addr); err != nil || !p.public(addr) || x.Less(p.firstPublic()) || x == lastAddress(p.a.opts.Internet) {
+			return ""
+		}
+		return p.take("", addr)
+	}
+	fill := func(to *string, find func() string) {
+		if *to == "" {
+			*to = find()
+		}
+	}
+	st := &o.Base().Status
+	switch o := o.(type) {
+	case *Host:
+		if x := first(told.Addresses); o.Spec.Address == "" && len(st.Addresses) == 0 && x != "" {
+			if x = in(o.Spec.Subnet, x); x != "" {
+				st.Addresses = []string{x}
+			}
+		}
+	case *Endpoint:
+		for i, sub := range o.Spec.Subnets {
+			for _, x := range told.Addresses {
+				fill(&st.Addresses[i], func() string { return in(sub, x) })
+			}
+		}
+	case *Gateway:
+		if o.Spec.PublicAddress == "" {
+			fill(&st.PublicAddress, func() string { return public(told.PublicAddress) })
+		}
+		fill(&st.ConfigurationAddress, func() string { return public(told.ConfigurationAddress) })
+		if x := first(told.Addresses); o.Spec.Subnet != "" && o.Spec.PrivateAddress == "" && len(st.Addresses) == 0 && x != "" {
+			if x = in(o.Spec.Subnet, x); x != "" {
+				st.Addresses = []string{x}
+			}
+		}
+		if o.Spec.Outbound != nil {
+			fill(&st.OutboundAddress, func() string { return in(o.Spec.Outbound.Subnet, told.OutboundAddress) })
+		}
+	case *Network:
+		if o.Spec.InternetGateway {
+			fill(&st.PublicAddress, func() string { return public(told.PublicAddress) })
+		}
+	}
+}
+
+// take takes an address, and returns it, or nothing if it is taken.
+func (p *places) take(network, addr string) string {
+	x, err := netip.ParseAddr(addr)
+	used := p.taken(network)
+	if err != nil || used[x] {
+		return ""
+	}
+	used[x] = true
+	return x.String()
+}
+
 // allocate gives o the addresses that it lacks.
 func (p *places) allocate(o Object) {
 	st := &o.Base().Status
@@ -393,16 +464,22 @@ func (p *places) free(o Object, field, subnet string) string {
 // are kept for Postern and for callers on the internet.
 const reservedOfInternet = 16
 
+// firstPublic is the first address of the internet segment that is allocated.
+func (p *places) firstPublic() netip.Addr {
+	x := p.a.opts.Internet.Masked().Addr()
+	for range reservedOfInternet {
+		x = x.Next()
+	}
+	return x
+}
+
 // freePublic returns the lowest free address of the internet segment.
 func (p *places) freePublic(o Object) string {
 	prefix := p.a.opts.Internet
 	used := p.taken("")
 	x, ok := p.from[""]
 	if !ok {
-		x = prefix.Masked().Addr()
-		for range reservedOfInternet {
-			x = x.Next()
-		}
+		x = p.firstPublic()
 	}
 	last := lastAddress(prefix)
 	for ; x.IsValid() && x.Less(last); x = x.Next() {

@@ -25,7 +25,9 @@ type Options struct {
 	Base string
 	// Internet is the segment of public addresses; DefaultInternet if zero.
 	Internet netip.Prefix
-	// Deployments allows Deployments to be put: the call is postern deploy.
+	// Deployments allows Deployments to be put, and gives what is new the
+	// addresses that its status tells where they are free: the call is postern
+	// deploy, or a backup is read back.
 	Deployments bool
 	// Server says that the call is the server's own: the status of the Puts is
 	// taken as it stands, but for what is missing.
@@ -77,7 +79,9 @@ type admission struct {
 	// touched is what is put or depends on what changes; seeds, of these, is
 	// what is put and differs from before.
 	touched, seeds, deleted map[Ref]bool
-	errs                    Errors
+	// told is the status of what is new in a backup.
+	told map[Ref]Status
+	errs Errors
 }
 
 func (a *admission) fail(kind ErrorKind, o Object, field, format string, args ...any) {
@@ -111,14 +115,23 @@ func (a *admission) puts(objects []Object) {
 	}
 }
 
-// status gives c what the server owns: nothing of the input counts but an id
-// for what is new.
+// status gives c what the server owns. Of the input nothing counts but the id
+// of what is new and, in a backup, its addresses and that it was shut out.
 func (a *admission) status(c, prev Object) {
 	h := c.Base()
 	given := h.Status
 	if prev == nil {
 		if !a.opts.Server {
 			h.Status = Status{ID: given.ID}
+			if a.opts.Deployments {
+				if a.told == nil {
+					a.told = map[Ref]Status{}
+				}
+				a.told[RefOf(c)] = given
+				if given.Connection == Pending || given.Connection == Rejected {
+					h.Status.Connection = given.Connection
+				}
+			}
 		}
 		return
 	}

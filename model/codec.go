@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"postern.dev/postern/model/near"
 	"postern.dev/postern/model/tree"
@@ -61,7 +62,11 @@ func FromTree(n *tree.Node, file string) (Object, Errors) {
 		add(k, "kind", "want text, got %s", k.Kind)
 	default:
 		if o = New(Kind(k.Text)); o == nil {
-			add(k, "kind", "unknown kind %q%s", k.Text, near.Hint(k.Text, kindNames()))
+			h := near.Hint(k.Text, kindNames())
+			if h == "" {
+				h = "; this version has " + strings.Join(kindNames(), ", ")
+			}
+			add(k, "kind", "unknown kind %q%s", k.Text, h)
 		}
 	}
 	if o == nil {
@@ -74,6 +79,7 @@ func FromTree(n *tree.Node, file string) (Object, Errors) {
 		f := &n.Fields[i]
 		switch f.Name {
 		case "apiVersion", "kind":
+		case "revision": // the server's, in what it shows
 		case "metadata":
 			problems = append(problems, tree.Decode(f.Value, &h.Metadata, "metadata")...)
 		case "status":

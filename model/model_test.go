@@ -280,6 +280,68 @@ func TestOnlyTheServerWritesStatus(t *testing.T) {
 	}
 }
 
+// A backup tells addresses; they are given where they fit and are free.
+func TestABackupKeepsTheAddressesThatAreFree(t *testing.T) {
+	host := func(name, explicit, told string) *model.Host {
+		h := &model.Host{Head: named(name), Spec: model.HostSpec{Subnet: "s", Address: explicit}}
+		if told != "" {
+			h.Status.Addresses = []string{told}
+		}
+		return h
+	}
+	gateway := func(name, told string) *model.Gateway {
+		g := &model.Gateway{Head: named(name), Spec: model.GatewaySpec{Region: "r"}}
+		g.Status.PublicAddress = told
+		return g
+	}
+	put := []model.Object{
+		&model.Network{Head: named("n"), Spec: model.NetworkSpec{CIDRs: []string{"10.0.0.0/16"}}},
+		&model.Subnet{Head: named("s"), Spec: model.SubnetSpec{Network: "n", CIDR: "10.0.1.0/24"}},
+		host("a", "", "10.0.1.9"), host("b", "", "10.0.1.4"), host("c", "", "10.0.1.4"), host("d", "", "10.9.9.9"),
+		host("e", "", "10.0.1.2"), host("f", "10.0.1.7", ""), host("g", "", "10.0.1.7"), host("h", "", "nonsense"),
+		gateway("a", "198.18.1.1"), gateway("b", "198.18.1.1"), gateway("c", "198.18.0.3"), gateway("d", "8.8.8.8"),
+	}
+	for restore, want := range map[bool]string{
+		true:  "a 10.0.1.9 b 10.0.1.4 c 10.0.1.5 d 10.0.1.6 e 10.0.1.8 f 10.0.1.7 g 10.0.1.10 h 10.0.1.11 a 198.18.1.1 b 198.18.0.17 c 198.18.0.19 d 198.18.0.21",
+		false: "a 10.0.1.4 b 10.0.1.5 c 10.0.1.6 d 10.0.1.8 e 10.0.1.9 f 10.0.1.7 g 10.0.1.10 h 10.0.1.11 a 198.18.0.16 b 198.18.0.18 c 198.18.0.20 d 198.18.0.22",
+	} {
+		s, _, err := model.Admit(model.NewSet(), model.Change{Puts: put}, model.Options{Deployments: restore})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, h := range model.All[*model.Host](s) {
+			got = append(got, h.Metadata.Name, h.Status.Addresses[0])
+		}
+		for _, g := range model.All[*model.Gateway](s) {
+			got = append(got, g.Metadata.Name, g.Status.PublicAddress)
+		}
+		if x := strings.Join(got, " "); x != want {
+			t.Errorf("restore %v:\ngot  %s\nwant %s", restore, x, want)
+		}
+	}
+}
+
+// That an Endpoint was shut out is kept, that it was let in is not believed.
+func TestABackupOpensNoEndpoint(t *testing.T) {
+	for told, want := range map[string]string{"": model.Pending, model.Approved: model.Pending, model.Pending: model.Pending, model.Rejected: model.Rejected, "x": model.Pending} {
+		e := &model.Endpoint{Head: named("e"), Spec: model.EndpointSpec{Gateway: "g", Subnets: []string{"s"}}}
+		e.Status.Connection = told
+		s, _, err := model.Admit(model.NewSet(), model.Change{Puts: []model.Object{
+			&model.Network{Head: named("n"), Spec: model.NetworkSpec{CIDRs: []string{"10.0.0.0/16"}}},
+			&model.Subnet{Head: named("s"), Spec: model.SubnetSpec{Network: "n", CIDR: "10.0.1.0/24"}},
+			&model.Gateway{Head: named("g"), Spec: model.GatewaySpec{Region: "r", EndpointApproval: model.ApprovalManual}},
+			e,
+		}}, model.Options{Deployments: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := model.Get[*model.Endpoint](s, "e"); got.Status.Connection != want {
+			t.Errorf("told %q: got %q, want %q", told, got.Status.Connection, want)
+		}
+	}
+}
+
 func TestDecodeIsStrictAndKeepsStatus(t *testing.T) {
 	o, err := model.Decode([]byte(`{"apiVersion":"postern/v1","kind":"Stage","metadata":{"name":"a.b"},"spec":{"deployment":"3"},"status":{"id":"x","deployment":3}}`))
 	if err != nil {

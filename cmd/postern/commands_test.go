@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"postern.dev/postern/client/wire"
 	"postern.dev/postern/engine/network/quick"
 	"postern.dev/postern/explain/answer"
@@ -94,6 +96,42 @@ func TestGetWritesTablesAndManifests(t *testing.T) {
 	sh.fails([]string{"get", "networts"}, "networts", "networks")
 	sh.fails([]string{"get", "network", "none"}, "Network/none", "does not exist")
 	sh.fails([]string{"get", "networks", "-o", "xml"}, "yaml, json and table")
+}
+
+func TestABackupIsReadBackIntoAnEmptyServer(t *testing.T) {
+	what := func(text string) map[string]any {
+		var rs []wire.Resource
+		if err := json.Unmarshal([]byte(text), &rs); err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]any{}
+		for _, r := range rs {
+			r.Status.PublicKey, r.Status.Port, r.Status.Conditions = "", 0, nil // hubs have keys of their own
+			out[r.Ref().String()] = []any{r.Spec, r.Status}
+		}
+		return out
+	}
+	var first result
+	var yaml string
+	{
+		sh := newShell(t)
+		sh.ok("apply", "-f", sh.file("world.yaml", world))
+		// What came later has the higher address, whatever its name.
+		sh.runWith("apiVersion: postern/v1\nkind: Host\nmetadata: {name: a}\nspec: {subnet: apps}\n---\n"+
+			"apiVersion: postern/v1\nkind: Gateway\nmetadata: {name: a}\nspec: {region: eu-2}\n", "apply", "-f", "-")
+		sh.ok("endpoint", "reject", "corp-ep")
+		sh.ok("deploy", "pets", "--stage", "prod")
+		sh.ok("deploy", "pets", "--stage", "prod")
+		sh.ok("delete", "deployment", "pets.1")
+		first, yaml = sh.run("get", "all", "-o", "json"), sh.ok("get", "all", "-o", "yaml")
+	}
+	for name, text := range map[string]string{"backup.json": first.out, "backup.yaml": yaml} {
+		sh := newShell(t)
+		sh.ok("apply", "-f", sh.file(name, text))
+		if d := cmp.Diff(what(first.out), what(sh.ok("get", "all", "-o", "json"))); d != "" {
+			t.Errorf("%s: (- before, + restored)\n%s", name, d)
+		}
+	}
 }
 
 func TestDeleteIsAtomic(t *testing.T) {
