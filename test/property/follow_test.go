@@ -19,8 +19,8 @@ import (
 // maxFollowed is how many fixes lead to a request that gets through, at most.
 const maxFollowed = 8
 
-// follow carries out the fixes of a denial for real, the first one each time,
-// until the request gets through: that is what a fix promises. It returns what
+// follow carries out the fixes of a denial for real, one after the other, until
+// the request gets through: that is what a fix promises. It returns what
 // was done, and a result that differs if the promise was not kept.
 func (l *lab) follow(ctx context.Context, r *result) (done []step, last *result, err error) {
 	var told []string
@@ -34,7 +34,9 @@ func (l *lab) follow(ctx context.Context, r *result) (done []step, last *result,
 			}
 			return done, r, nil
 		}
-		f := &r.answer.Fixes[0]
+		// The first one that was not carried out before: some undo others.
+		at := max(0, slices.IndexFunc(r.answer.Fixes, func(f answer.Fix) bool { return !slices.Contains(told, f.Summary) }))
+		f := &r.answer.Fixes[at]
 		told = append(told, f.Summary)
 		q := r.q
 		if f.Request != nil {

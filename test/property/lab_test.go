@@ -36,6 +36,7 @@ type lab struct {
 	trace   tracer
 	hosts   map[string]*tunnel
 	links   map[string]*tunnel
+	held    []net.Conn
 }
 
 // hubPorts is how many Networks a world may have.
@@ -173,6 +174,9 @@ func (l *lab) explain(ctx context.Context, q answer.Question) (answer.Answer, er
 // close ends everything and waits.
 func (l *lab) close() error {
 	var errs []error
+	for _, c := range l.held {
+		_ = c.Close() // the other side may have closed it
+	}
 	for _, t := range l.hosts {
 		errs = append(errs, t.close())
 	}

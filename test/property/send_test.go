@@ -139,7 +139,7 @@ func (l *lab) send(ctx context.Context, q answer.Question) (*outcome, error) {
 			}
 			continue
 		}
-		defer conn.Close()
+		defer l.hold(conn)
 		switch u.Scheme {
 		case "http", "https":
 			r, err := request(u, q, expand)
@@ -151,6 +151,18 @@ func (l *lab) send(ctx context.Context, q answer.Question) (*outcome, error) {
 		return o, nil
 	}
 	return first, nil
+}
+
+// holds is how many connections stay open while the world changes under them.
+const holds = 4
+
+// hold closes the oldest connection that is held instead of this one.
+func (l *lab) hold(c net.Conn) {
+	l.held = append(l.held, c)
+	if len(l.held) > holds {
+		_ = l.held[0].Close() // the other side may have closed it
+		l.held = l.held[1:]
+	}
 }
 
 func portOf(u *url.URL) (uint16, error) {
