@@ -26,7 +26,7 @@ func TestWalkThroughs(t *testing.T) {
 			e.Values[stageKey{}] = new(*demo.Stage)
 			return nil
 		},
-		Dir:                 filepath.Join("..", "..", "demo", "walkthroughs"),
+		Dir: filepath.Join("..", "..", "demo", "walkthroughs"),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"server":  server,
 			"postern": command,

@@ -28,8 +28,10 @@ var interesting = []string{
 // drawWorld changes newWorld in every way that compile could.
 func drawWorld(t *rapid.T, tb testing.TB) *world {
 	w := newWorld(tb)
-	sets := []*sg.Set{nil, nil, w.group("open", in("1-65535"), out("1-65535")), w.group("https", in("443"), out("443")),
-		w.group("shut", deny(in("1-65535")), deny(out("1-65535"))), w.group("near", in("1-65535", "10.0.0.0/16"), out("1-65535", "10.0.0.0/8"))}
+	sets := []*sg.Set{
+		nil, nil, w.group("open", in("1-65535"), out("1-65535")), w.group("https", in("443"), out("443")),
+		w.group("shut", deny(in("1-65535")), deny(out("1-65535"))), w.group("near", in("1-65535", "10.0.0.0/16"), out("1-65535", "10.0.0.0/8")),
+	}
 	set := func() *sg.Set { return rapid.SampledFrom(sets).Draw(t, "groups") }
 	flip := func(what string) bool { return rapid.Bool().Draw(t, what) }
 	app := w.s.Networks["app"]

@@ -64,8 +64,10 @@ func newWorld(t testing.TB) *world {
 	w.host("builder", w.subnet(tools, "builders", "10.1.1.0/24"), "10.1.1.10")
 	w.host("remote", w.subnet(far, "far", "10.2.1.0/24"), "10.2.1.10")
 
-	g := &snapshot.Gateway{Name: "edge", Public: []netip.Addr{addr("198.18.0.10")}, PublicAccess: true,
-		PublicPorts: map[uint16]snapshot.Component{443: snapshot.ComponentGateway, 80: snapshot.ComponentRedirect}}
+	g := &snapshot.Gateway{
+		Name: "edge", Public: []netip.Addr{addr("198.18.0.10")}, PublicAccess: true,
+		PublicPorts: map[uint16]snapshot.Component{443: snapshot.ComponentGateway, 80: snapshot.ComponentRedirect},
+	}
 	w.s.Gateways["edge"] = g
 	w.s.Internet.Gateways[g.Public[0]] = g
 

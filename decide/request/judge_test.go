@@ -49,17 +49,23 @@ func TestEachWayToInvokeAndEachWayItGoesWrong(t *testing.T) {
 		status       int
 		steps, route string
 	}{
-		{name: "private DNS name", at: w.corp, host: private, path: "/prod/pets", code: "policy/allow",
-			steps: "tls/ok api/found stage/found endpoint/accepted method/found policy/allow", route: "/pets"},
+		{
+			name: "private DNS name", at: w.corp, host: private, path: "/prod/pets", code: "policy/allow",
+			steps: "tls/ok api/found stage/found endpoint/accepted method/found policy/allow", route: "/pets",
+		},
 		{name: "Endpoint name with id", at: w.corp, host: w.corp.Host, path: "/prod/pets", with: id(privID), code: "policy/allow"},
-		{name: "Endpoint name with the API's host", at: w.corp, host: w.corp.Host, path: "/prod/pets",
-			with: func(a *request.Arrival) { a.Host = private + ":443" }, code: "policy/allow"},
+		{
+			name: "Endpoint name with the API's host", at: w.corp, host: w.corp.Host, path: "/prod/pets",
+			with: func(a *request.Arrival) { a.Host = private + ":443" }, code: "policy/allow",
+		},
 		{name: "associated name", at: w.corp, host: alias, path: "/prod", code: "policy/allow", route: "/"},
 		{name: "name in capitals with a final dot", at: w.corp, host: strings.ToUpper(private) + ".", path: "/prod/", code: "policy/allow", route: "/"},
 		{name: "private Domain", at: w.corp, host: w.vip.Name, path: "/o/pets/1", code: "policy/allow", route: "/pets/1"},
 		{name: "Gateway's name", at: w.corp, host: w.g.Host, path: "/orders/pets", code: "policy/allow", route: "/pets"},
-		{name: "Gateway's name, public API at an Endpoint", at: w.corp, host: w.g.Host, path: "/shop/v1/pets", code: "method/found",
-			steps: "tls/ok api/found stage/found endpoint/accepted method/found policy/absent-"},
+		{
+			name: "Gateway's name, public API at an Endpoint", at: w.corp, host: w.g.Host, path: "/shop/v1/pets", code: "method/found",
+			steps: "tls/ok api/found stage/found endpoint/accepted method/found policy/absent-",
+		},
 		{name: "header before Host", at: w.corp, host: w.pub.Host, path: "/prod/pets", with: id(privID), code: "policy/allow"},
 		{name: "public API", host: w.pub.Host, path: "/prod/pets", code: "method/found", route: "/pets"},
 		{name: "Domain over a wildcard", host: "a.shop.example", path: "/pets", code: "method/found", route: "/pets"},
@@ -70,8 +76,10 @@ func TestEachWayToInvokeAndEachWayItGoesWrong(t *testing.T) {
 		{name: "unknown id", at: w.corp, host: w.corp.Host, path: "/prod/pets", with: id("nosuchapi0"), code: "api/id-unknown", status: 403, body: forbidden, errorType: "ForbiddenException"},
 		{name: "empty id", at: w.corp, host: private, path: "/prod/pets", with: id(""), code: "api/id-unknown", status: 403, body: forbidden},
 		{name: "unknown execute-api name", at: w.corp, host: "nosuchapi0.execute-api.eu-1." + base, path: "/prod/pets", code: "api/id-unknown", status: 403, body: forbidden},
-		{name: "unknown name", at: w.corp, host: "nosuch.example", path: "/prod/pets", code: "host/unknown", status: 403, body: forbidden,
-			steps: "tls/unknown-name- host/unknown!"},
+		{
+			name: "unknown name", at: w.corp, host: "nosuch.example", path: "/prod/pets", code: "host/unknown", status: 403, body: forbidden,
+			steps: "tls/unknown-name- host/unknown!",
+		},
 		{name: "another Endpoint's name", at: w.corp, host: w.lab.Host, path: "/prod/pets", code: "host/unknown", status: 403, body: forbidden},
 		{name: "alias at another Endpoint", at: w.lab, host: alias, path: "/prod/pets", code: "host/unknown", status: 403, body: forbidden},
 		{name: "public API at an Endpoint", at: w.corp, host: w.pub.Host, path: "/prod/pets", code: "api/not-private", status: 403, body: forbidden, errorType: "ForbiddenException"},
@@ -93,9 +101,11 @@ func TestEachWayToInvokeAndEachWayItGoesWrong(t *testing.T) {
 		{name: "mapping to no stage", host: w.g.Host, path: "/broken/pets", code: "stage/missing", status: 403, body: forbidden},
 		{name: "unknown path", at: w.corp, host: private, path: "/prod/dogs", code: "method/unknown", status: 403, body: noRoute, errorType: "MissingAuthenticationTokenException"},
 		{name: "unknown method", at: w.corp, method: "DELETE", host: private, path: "/prod/pets", code: "method/unknown", status: 403, body: noRoute},
-		{name: "other Endpoint", at: w.lab, host: private, path: "/prod/pets/1", code: "policy/explicit-deny", status: 403,
+		{
+			name: "other Endpoint", at: w.lab, host: private, path: "/prod/pets/1", code: "policy/explicit-deny", status: 403,
 			body: notAuth + `privateapi/prod/GET/pets/1` + withDeny, errorType: "AccessDeniedException",
-			steps: "tls/ok api/found stage/found endpoint/accepted method/found policy/explicit-deny!"},
+			steps: "tls/ok api/found stage/found endpoint/accepted method/found policy/explicit-deny!",
+		},
 		{name: "root at another Endpoint", at: w.lab, host: private, path: "/prod", code: "policy/explicit-deny", status: 403, body: notAuth + `privateapi/prod/GET/` + withDeny},
 		{name: "path in the body is a JSON string", at: w.lab, host: private, path: `/prod/pets/"x`, code: "policy/explicit-deny", status: 403, body: notAuth + `privateapi/prod/GET/pets/\"x` + withDeny},
 	} {

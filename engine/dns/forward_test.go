@@ -268,7 +268,8 @@ func TestEndlessChainsEnd(t *testing.T) {
 
 func TestOneNetworkCannotTakeEveryPlace(t *testing.T) {
 	f := newForwarder(Config{InFlight: 8})
-	if !f.enter("a") || !f.enter("a") || f.enter("a") {
+	first, second, third := f.enter("a"), f.enter("a"), f.enter("a")
+	if !first || !second || third {
 		t.Error("a Network gets a quarter of the places")
 	}
 	for _, n := range []string{"b", "b", "c", "c", "d", "d"} {

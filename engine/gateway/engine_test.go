@@ -256,12 +256,18 @@ func TestThePetstoreThroughAnEndpoint(t *testing.T) {
 		status            int
 		want, contentType string
 	}{
-		{name: "list", url: "https://" + l.priv.Host + "/prod/pets", status: 200, contentType: "application/json",
-			want: `[{"id":1,"type":"dog","price":249.99},{"id":2,"type":"cat","price":124.99},{"id":3,"type":"fish","price":0.99}]`},
-		{name: "by id header", url: "https://" + l.corp.Host + "/prod/pets?type=cat", header: map[string]string{"x-apigw-api-id": privID}, status: 200,
-			want: `[{"id":2,"type":"cat","price":124.99}]`},
-		{name: "by Host", url: "https://" + l.corp.Host + "/prod/pets?page=2", header: map[string]string{"Host": l.priv.Host}, status: 200,
-			want: `[{"id":4,"type":"bird","price":29.5},{"id":5,"type":"gecko","price":19.95},{"id":6,"type":"dog","price":399}]`},
+		{
+			name: "list", url: "https://" + l.priv.Host + "/prod/pets", status: 200, contentType: "application/json",
+			want: `[{"id":1,"type":"dog","price":249.99},{"id":2,"type":"cat","price":124.99},{"id":3,"type":"fish","price":0.99}]`,
+		},
+		{
+			name: "by id header", url: "https://" + l.corp.Host + "/prod/pets?type=cat", header: map[string]string{"x-apigw-api-id": privID}, status: 200,
+			want: `[{"id":2,"type":"cat","price":124.99}]`,
+		},
+		{
+			name: "by Host", url: "https://" + l.corp.Host + "/prod/pets?page=2", header: map[string]string{"Host": l.priv.Host}, status: 200,
+			want: `[{"id":4,"type":"bird","price":29.5},{"id":5,"type":"gecko","price":19.95},{"id":6,"type":"dog","price":399}]`,
+		},
 		{name: "one", url: "https://" + l.priv.Host + "/prod/pets/3", status: 200, want: `{"id":3,"type":"fish","price":0.99}`},
 		{name: "no such pet", url: "https://" + l.priv.Host + "/prod/pets/99", status: 404, want: `{"message":"No pet has the id 99"}`},
 		{name: "page beyond", url: "https://" + l.priv.Host + "/prod/pets?page=99", status: 200, want: `[]`},
@@ -461,12 +467,14 @@ func TestBackends(t *testing.T) {
 		want, code               string
 		check                    func(*testing.T, http.Header)
 	}{
-		{name: "proxy", method: "POST", path: "/proxy/a/b%2fc?x=1&y", body: "hello", header: map[string]string{"Authorization": "Bearer t", "X-Forwarded-For": "1.2.3.4"},
+		{
+			name: "proxy", method: "POST", path: "/proxy/a/b%2fc?x=1&y", body: "hello", header: map[string]string{"Authorization": "Bearer t", "X-Forwarded-For": "1.2.3.4"},
 			status: 200, want: asked("POST up.example /base/a/b%2Fc?x=1&y", "hello", "Bearer t"), check: func(t *testing.T, h http.Header) {
 				if h.Get("X-Reply") != "yes" || h.Get("x-amzn-Remapped-Server") != "origin/1" || h.Get("x-amzn-Remapped-Date") == "" || h.Get("Server") != "" {
 					t.Errorf("%v", h)
 				}
-			}},
+			},
+		},
 		{name: "signature stays here", path: "/proxy/a", header: map[string]string{"Authorization": "AWS4-HMAC-SHA256 x"}, status: 200, want: asked("GET up.example /base/a", "", "")},
 		{name: "Backend in a Network", path: "/store/7?q=2", status: 200, want: asked("GET 10.1.0.20:8080 /v1/7?q=2", "", "")},
 		{name: "Backend over TLS", path: "/safe?q=2", status: 200, want: asked("GET safe.example /v1?k=1&q=2", "", "")},
@@ -478,13 +486,15 @@ func TestBackends(t *testing.T) {
 		{name: "no backend at all", path: "/none", status: 500, want: internal, code: "backend/none"},
 		{name: "refused", path: "/refused", status: 504, want: network, code: "backend/refused"},
 		{name: "time-out", path: "/silent", status: 504, want: timedOut, code: "backend/timeout"},
-		{name: "mapped", method: "POST", path: "/mapped/7?key=a/..%2Fb", body: `{"user":{"name":"Ada"}}`, status: 201,
+		{
+			name: "mapped", method: "POST", path: "/mapped/7?key=a/..%2Fb", body: `{"user":{"name":"Ada"}}`, status: 201,
 			want: `{"got":` + asked("PUT up.example /m/a%2F..%2Fb?id=7", `{"name":"Ada","stage":"prod","color":"red","id":"7"}`, "static") + `}`,
 			check: func(t *testing.T, h http.Header) {
 				if h.Get("X-Up") != "yes" || h.Get("X-Asked") != "PUT up.example /m/a%2F..%2Fb?id=7" || h.Get("X-Reply") != "" {
 					t.Errorf("%v", h)
 				}
-			}},
+			},
+		},
 		{name: "mapped to a way out", method: "POST", path: "/mapped/7?key=..", body: `{}`, status: 500, want: internal},
 		{name: "mapped from what is not JSON", method: "POST", path: "/mapped/7?key=a", body: `{`, status: 500, want: internal},
 		{name: "no response is selected", path: "/unmapped", status: 500, want: internal},

@@ -76,8 +76,14 @@ func (r *recent) add(s *snapshot.Snapshot, x *exchange.Exchange, a *request.Arri
 		to   *string
 		from string
 	}{
-		{&rec.Host, x.Request.Authority}, {&rec.Method, x.Request.Method}, {&rec.Path, x.Request.Target},
-		{&rec.SNI, ""}, {&rec.APIID, ""}, {&rec.Override, ""}, {&rec.UserAgent, ""}, {&rec.Referer, ""},
+		{&rec.Host, x.Request.Authority},
+		{&rec.Method, x.Request.Method},
+		{&rec.Path, x.Request.Target},
+		{&rec.SNI, ""},
+		{&rec.APIID, ""},
+		{&rec.Override, ""},
+		{&rec.UserAgent, ""},
+		{&rec.Referer, ""},
 	}
 	if x.TLS != nil {
 		fields[3].from = x.TLS.ServerName

@@ -75,7 +75,7 @@ func (c *conn) reset(s *Server, nc net.Conn, o *snapshot.Origin) {
 
 // release gives c back for another connection.
 func (c *conn) release() {
-	c.e.Begin(nil, time.Time{})
+	c.e.Begin(context.Background(), time.Time{})
 	c.e.Origin, c.e.TLS, c.e.State = nil, nil, nil
 	c.s, c.nc, c.w = nil, nil, nil
 	c.src.Reset(nil)

@@ -196,8 +196,10 @@ func TestResponsesAreFramedByTheEngine(t *testing.T) {
 		h             func(*exchange.Exchange)
 		want          string // with Date taken out
 	}{
-		{"length", "GET", func(e *exchange.Exchange) { e.Reply(200, okFields, []byte("hi")) },
-			"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\nhi"},
+		{
+			"length", "GET", func(e *exchange.Exchange) { e.Reply(200, okFields, []byte("hi")) },
+			"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\nhi",
+		},
 		{"HEAD", "HEAD", func(e *exchange.Exchange) { e.Reply(200, nil, []byte("hi")) }, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"},
 		{"HEAD of unknown length", "HEAD", func(e *exchange.Exchange) { e.Response.Status, e.Response.Length = 200, -1 }, "HTTP/1.1 200 OK\r\n\r\n"},
 		{"no content", "GET", func(e *exchange.Exchange) { e.Reply(204, nil, []byte("hi")) }, "HTTP/1.1 204 No Content\r\n\r\n"},

@@ -19,8 +19,12 @@ type pet struct {
 
 // pets are all there are, three to a page.
 var pets = []pet{
-	{1, "dog", 249.99}, {2, "cat", 124.99}, {3, "fish", 0.99},
-	{4, "bird", 29.5}, {5, "gecko", 19.95}, {6, "dog", 399},
+	{1, "dog", 249.99},
+	{2, "cat", 124.99},
+	{3, "fish", 0.99},
+	{4, "bird", 29.5},
+	{5, "gecko", 19.95},
+	{6, "dog", 399},
 }
 
 const pageSize = 3

@@ -193,7 +193,7 @@ func (c *conn) roundTrip(o *grammar.Outgoing, now time.Time) (seen bool, f *Fail
 	if cap(head) <= 4*keptOut {
 		c.out = head[:0]
 	}
-	werr, f := c.send(head, o.Length)
+	f, werr := c.send(head, o.Length)
 	if f != nil {
 		return true, f
 	}

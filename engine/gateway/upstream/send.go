@@ -86,9 +86,9 @@ func (s *sender) flush() error {
 }
 
 // send sends the head and the body, or its begin. werr means that the backend has stopped reading.
-func (c *conn) send(head []byte, length int64) (werr error, f *Failure) {
+func (c *conn) send(head []byte, length int64) (f *Failure, werr error) {
 	if length == 0 {
-		return c.write(head), nil
+		return nil, c.write(head)
 	}
 	s := sender{c: c, body: c.e.Request.Body, left: length, out: head}
 	var big *[bigOut]byte
@@ -111,7 +111,7 @@ func (c *conn) send(head []byte, length int64) (werr error, f *Failure) {
 		if big != nil {
 			outs.Put(big)
 		}
-		return werr, f
+		return f, werr
 	}
 }
 
