@@ -135,7 +135,7 @@ func (c *Client) do(ctx context.Context, r request, out any) (http.Header, error
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, c.unreachable(err)
+		return nil, c.unreachable(err, r.method != http.MethodGet)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
@@ -153,22 +153,34 @@ func (c *Client) do(ctx context.Context, r request, out any) (http.Header, error
 	return resp.Header, nil
 }
 
-// unreachable says what kept a call from being answered.
-func (c *Client) unreachable(err error) error {
+// unreachable says what kept a call from being answered. Of a call that writes
+// and was sent, nobody knows what became.
+func (c *Client) unreachable(err error, writes bool) error {
 	out := &model.Error{Kind: model.Unavailable, Err: cause(err)}
 	var unknown x509.UnknownAuthorityError
 	var host x509.HostnameError
+	var dialed *net.OpError
+	sent := !errors.As(err, &dialed) || dialed.Op != "dial"
 	switch {
 	case errors.As(err, &unknown), errors.As(err, &host):
 		out.Msg = "the certificate of " + c.base.Host + " is not the one of the client settings; use those that this server wrote"
 	case errors.Is(err, context.Canceled):
 		out.Msg = "the call was given up"
 	case errors.Is(err, context.DeadlineExceeded):
-		out.Msg = "the server at " + c.base.Host + " did not answer in time; try again"
+		out.Msg = "the server at " + c.base.Host + " did not answer in time; " + lookAgain(writes)
+	case sent && writes:
+		out.Msg = "the connection to " + c.base.Host + " broke; " + lookAgain(writes)
 	default:
 		out.Msg = "the server at " + c.base.Host + " does not answer; is postern server running?"
 	}
 	return out
+}
+
+func lookAgain(writes bool) string {
+	if writes {
+		return "the change may have been made or not, look before you try again"
+	}
+	return "try again"
 }
 
 // cause strips the method and URL that net/http puts around an error.

@@ -99,6 +99,17 @@ func TestServerThatIsNoneIsTold(t *testing.T) {
 	}
 }
 
+func TestAWriteWhoseAnswerIsLostMayHaveHappened(t *testing.T) {
+	c := serve(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	err := c.RevokeToken(t.Context(), "x")
+	if e, ok := errors.AsType[*model.Error](err); !ok || e.Kind != model.Unavailable || !strings.Contains(e.Msg, "may have been made or not") {
+		t.Errorf("a write: %v", err)
+	}
+	if _, err := c.Tokens(t.Context()); err == nil || strings.Contains(err.Error(), "may have been made") {
+		t.Errorf("a read: %v", err)
+	}
+}
+
 func TestCertificateOfAnotherServerIsRefused(t *testing.T) {
 	s := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(s.Close)

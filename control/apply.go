@@ -11,6 +11,7 @@ import (
 	"postern.dev/postern/client/wire"
 	"postern.dev/postern/control/registry"
 	"postern.dev/postern/control/token"
+	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
 	"postern.dev/postern/model/tree"
 )
@@ -213,7 +214,7 @@ func planManifests(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := wire.Plan{Revision: res.Revision, Changes: []wire.Change{}, Warnings: warnings}
+	out := wire.Plan{Revision: res.Revision, Changes: []wire.Change{}, Gains: []answer.Opening{}, Losses: []answer.Opening{}, Warnings: warnings}
 	for _, ch := range res.Changes {
 		x := wire.Change{Ref: ch.Ref, Action: action(ch)}
 		if ch.Before != nil && ch.After != nil {
@@ -224,9 +225,11 @@ func planManifests(c *call) (any, error) {
 		out.Changes = append(out.Changes, x)
 	}
 	if len(res.Changes) > 0 {
-		if out.Gains, out.Losses, err = c.opts.Reach(c.r.Context(), before, res.Set); err != nil {
+		gains, losses, err := c.opts.Reach(c.r.Context(), before, res.Set)
+		if err != nil {
 			return nil, err
 		}
+		out.Gains, out.Losses = append(out.Gains, gains...), append(out.Losses, losses...)
 	}
 	return out, nil
 }

@@ -24,7 +24,7 @@ func explain(c *call) (any, error) {
 
 func verify(c *call) (any, error) {
 	if c.opts.Verify == nil {
-		return nil, unavailable("verify")
+		return nil, unavailable("know ReachabilityTests; ask postern explain")
 	}
 	w, p := c.world()
 	results, err := c.opts.Verify(c.r.Context(), w)

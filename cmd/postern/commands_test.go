@@ -134,6 +134,18 @@ func TestABackupIsReadBackIntoAnEmptyServer(t *testing.T) {
 	}
 }
 
+func TestAMisspeltCommandLineIsPutRight(t *testing.T) {
+	sh := newShell(t)
+	sh.fails([]string{"aply"}, `unknown command "aply"; did you mean apply?`)
+	sh.fails([]string{"frobnicate"}, `unknown command "frobnicate"`, "postern --help")
+	sh.fails([]string{"explain", "--from", "internet"}, "accepts 1 arg(s)", "postern explain --from SOURCE", "URL")
+	sh.fails([]string{"explain", "https://x/"}, `"from" not set`, "--from SOURCE")
+	sh.fails([]string{"get", "networks", "--lable", "a"}, "unknown flag: --lable", "postern get")
+	if r := sh.run("server", "--public", "x", "--wireguard", "y"); r.code != exitError || strings.Count(r.err, "postern: --") != 2 {
+		t.Errorf("two mistakes: %s", r.err)
+	}
+}
+
 func TestDeleteIsAtomic(t *testing.T) {
 	sh := newShell(t)
 	sh.ok("apply", "-f", sh.file("world.yaml", world))

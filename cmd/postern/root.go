@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -69,7 +70,13 @@ func run(ctx context.Context, args []string, s streams) int {
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	err := root.ExecuteContext(ctx)
+	root.SuggestionsMinimumDistance = 2
+	ran := false
+	noteRuns(root, &ran)
+	c, err := root.ExecuteContextC(ctx)
+	if err != nil && !ran {
+		err = misused(root, c, args, err)
+	}
 	var code exit
 	switch {
 	case err == nil:
@@ -83,6 +90,35 @@ func run(ctx context.Context, args []string, s streams) int {
 	return exitError
 }
 
+// noteRuns sets ran when any command begins to run: what fails before is the
+// command line.
+func noteRuns(c *cobra.Command, ran *bool) {
+	if run := c.RunE; run != nil {
+		c.RunE = func(c *cobra.Command, args []string) error {
+			*ran = true
+			return run(c, args)
+		}
+	}
+	for _, sub := range c.Commands() {
+		noteRuns(sub, ran)
+	}
+}
+
+// misused says what is wrong with a command line, and how it is written.
+func misused(root, c *cobra.Command, args []string, err error) error {
+	what, _, _ := strings.Cut(err.Error(), "\n")
+	if !strings.HasPrefix(what, "unknown command") {
+		return usage("%s: %s; write %s, or see %s --help", c.CommandPath(), what, c.UseLine(), c.CommandPath())
+	}
+	what = strings.TrimSuffix(what, fmt.Sprintf(" for %q", c.CommandPath()))
+	for _, arg := range args {
+		if near := c.SuggestionsFor(arg); len(near) > 0 && strings.Contains(what, strconv.Quote(arg)) {
+			return usage("%s; did you mean %s?", what, strings.Join(near, " or "))
+		}
+	}
+	return usage("%s; %s --help lists what there is", what, root.Name())
+}
+
 // explainError is one line for each error: what, where, what to do.
 func explainError(err error) []string {
 	var many model.Errors
@@ -90,6 +126,13 @@ func explainError(err error) []string {
 		out := make([]string, len(many))
 		for i, e := range many {
 			out[i] = oneLine(e.Error())
+		}
+		return out
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok && strings.Contains(err.Error(), "\n") {
+		var out []string
+		for _, e := range joined.Unwrap() {
+			out = append(out, explainError(e)...)
 		}
 		return out
 	}
