@@ -11,6 +11,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -152,7 +153,16 @@ func (i *Instance) start(ctx context.Context) error {
 // openStore opens the embedded store or dials the cluster, sealed with a key
 // that is kept beside it.
 func (i *Instance) openStore(ctx context.Context) error {
-	key, err := sealed.LoadOrCreateKey(filepath.Join(i.opts.Data, "store.key"))
+	path, dir := filepath.Join(i.opts.Data, "store.key"), filepath.Join(i.opts.Data, "store")
+	load := sealed.LoadOrCreateKey
+	if etcd.Exists(dir) {
+		// A new key would open nothing, and stand where the old one belongs.
+		load = sealed.LoadKey
+	}
+	key, err := load(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the key %s of the store in %s is missing; put it back from a backup, nothing else opens the store", path, dir)
+	}
 	if err != nil {
 		return err
 	}
@@ -160,7 +170,7 @@ func (i *Instance) openStore(ctx context.Context) error {
 	if len(i.opts.Cluster) > 0 {
 		i.store, err = etcd.Dial(ctx, etcd.Cluster{Addresses: i.opts.Cluster}, o)
 	} else {
-		i.store, err = etcd.Open(ctx, filepath.Join(i.opts.Data, "store"), o)
+		i.store, err = etcd.Open(ctx, dir, o)
 	}
 	if err != nil {
 		return fmt.Errorf("open the store: %w", err)

@@ -121,6 +121,12 @@ func Open(ctx context.Context, dir string, o Options) (s *Store, err error) {
 	return s, nil
 }
 
+// Exists tells whether a folder holds a store, of whatever key.
+func Exists(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, markerFile))
+	return err == nil
+}
+
 // inspect looks at a folder without changing it.
 func inspect(dir, codec string) (known bool, m marker, err error) {
 	b, err := os.ReadFile(filepath.Join(dir, markerFile))
