@@ -10,7 +10,9 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
+	"postern.dev/postern/internal/limited"
 	"postern.dev/postern/snapshot"
 )
 
@@ -18,15 +20,23 @@ import (
 // share the one address; the name in the TLS handshake tells them apart.
 type public struct {
 	i         *Instance
-	ctx       context.Context // ends with close
+	open      *limited.Parties[netip.Addr] // connections, by source
+	ctx       context.Context              // ends with close
 	cancel    context.CancelFunc
 	mu        sync.Mutex
 	listeners map[uint16]net.Listener // by published port
 	wait      sync.WaitGroup
 }
 
+// The bounds of the connections on real sockets: maxPublic in all, eachPublic from
+// one address. Each costs a file, which the store and the networks need too.
+const (
+	maxPublic  = 16384
+	eachPublic = 4096
+)
+
 func newPublic(i *Instance) *public {
-	p := &public{i: i, listeners: map[uint16]net.Listener{}}
+	p := &public{i: i, open: limited.NewParties[netip.Addr](maxPublic), listeners: map[uint16]net.Listener{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
@@ -55,13 +65,13 @@ func (p *public) apply(s *snapshot.Snapshot) {
 		if p.listeners[port] != nil {
 			continue
 		}
-		if err := p.open(port); err != nil {
+		if err := p.listen(port); err != nil {
 			p.i.opts.Log.Error("a published port is not served; free it, or move it with --public-ports", "port", port, "error", err)
 		}
 	}
 }
 
-func (p *public) open(port uint16) error {
+func (p *public) listen(port uint16) error {
 	real := port
 	if moved, ok := p.i.opts.PublicPorts[port]; ok {
 		real = moved
@@ -75,18 +85,38 @@ func (p *public) open(port uint16) error {
 	return nil
 }
 
+// acceptAgain is how long to wait after a connection could not be accepted, for
+// want of files for instance.
+const acceptAgain = 100 * time.Millisecond
+
 func (p *public) serve(l net.Listener, port uint16) {
 	for {
 		c, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
 		if err != nil {
-			return // the listener was closed
+			p.i.opts.Log.Error("a connection to a published port could not be accepted", "port", port, "error", err)
+			select {
+			case <-p.ctx.Done():
+				return
+			case <-time.After(acceptAgain):
+			}
+			continue
 		}
 		o := &snapshot.Origin{Local: netip.AddrPortFrom(p.i.opts.Public, port)}
 		if t, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 			a := t.AddrPort()
 			o.Source = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 		}
-		p.wait.Go(func() { p.i.serveConn(p.ctx, c, o) })
+		if !p.open.Enter(o.Source.Addr(), eachPublic) {
+			_ = c.Close() // too many are open; there is nobody to tell
+			continue
+		}
+		p.wait.Go(func() {
+			defer p.open.Leave(o.Source.Addr())
+			p.i.serveConn(p.ctx, c, o)
+		})
 	}
 }
 

@@ -34,8 +34,12 @@ func question(s *snapshot.Snapshot, r gateway.Record) answer.Question {
 	if p := r.Origin.Local.Port(); p != 80 && p != 443 {
 		port = strconv.Itoa(int(p))
 	}
-	if !leadsTo(s, r.Origin.Network, hostname(asked), r.Origin.Local.Addr().Unmap()) {
-		asked = r.Origin.Local.Addr().Unmap().String()
+	local := r.Origin.Local.Addr().Unmap()
+	// A real socket is shared by all Gateways: the name told which was called, and
+	// the address says nothing.
+	shared := r.Origin.Endpoint == "" && s.Internet.Gateways[local] == nil && asked != ""
+	if !shared && !leadsTo(s, r.Origin.Network, hostname(asked), local) {
+		asked = local.String()
 	}
 	authority := hostname(asked)
 	if port != "" {

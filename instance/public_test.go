@@ -1,0 +1,84 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package instance
+
+import (
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+
+	"postern.dev/postern/engine/gateway"
+	"postern.dev/postern/internal/limited"
+)
+
+// flaky is a listener that plays what a test gives it, then is closed.
+type flaky struct {
+	plays []func() (net.Conn, error)
+}
+
+func (f *flaky) Accept() (net.Conn, error) {
+	if len(f.plays) == 0 {
+		return nil, net.ErrClosed
+	}
+	play := f.plays[0]
+	f.plays = f.plays[1:]
+	return play()
+}
+
+func (f *flaky) Close() error   { return nil }
+func (f *flaky) Addr() net.Addr { return &net.TCPAddr{} }
+
+func testPublic(t *testing.T) *public {
+	t.Helper()
+	i := &Instance{gateway: gateway.New(gateway.Options{}), opts: Options{
+		Log: slog.New(slog.DiscardHandler), Public: netip.MustParseAddr("192.0.2.1"),
+	}}
+	p := newPublic(i)
+	t.Cleanup(func() {
+		if err := p.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+// pipe is a connection as its two ends.
+func pipe(t *testing.T) (here, there net.Conn) {
+	t.Helper()
+	here, there = net.Pipe()
+	if err := here.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return here, there
+}
+
+// handled tells whether who dialled sees an end.
+func handled(t *testing.T, c net.Conn) {
+	t.Helper()
+	if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+		t.Fatalf("read: %v, want the end", err)
+	}
+}
+
+func TestPublishedPortOutlivesAFailedAccept(t *testing.T) {
+	p := testPublic(t)
+	here, there := pipe(t)
+	p.serve(&flaky{plays: []func() (net.Conn, error){
+		func() (net.Conn, error) { return nil, syscall.EMFILE },
+		func() (net.Conn, error) { return there, nil },
+	}}, 443)
+	handled(t, here)
+}
+
+func TestPublishedPortRefusesBeyondItsBound(t *testing.T) {
+	p := testPublic(t)
+	p.open = limited.NewParties[netip.Addr](0)
+	here, there := pipe(t)
+	p.serve(&flaky{plays: []func() (net.Conn, error){func() (net.Conn, error) { return there, nil }}}, 443)
+	handled(t, here)
+}
