@@ -22,23 +22,23 @@ var ErrNoPolicy = errors.New("Private REST API doesn't have a resource policy at
 
 // apis compiles APIs, their Deployments and Stages.
 func (b *build) apis() {
-	all := model.All[*model.API](b.set)
-	b.out.APIs = make(map[string]*snapshot.API, len(all))
-	for _, a := range all {
+	apis := all[*model.API](b)
+	b.out.APIs = make(map[string]*snapshot.API, len(apis))
+	for _, a := range apis {
 		b.api(a)
 		b.advise(a)
 	}
-	deployments := model.All[*model.Deployment](b.set)
+	deployments := all[*model.Deployment](b)
 	newest := make(map[string]*model.Deployment, len(deployments))
 	for _, d := range deployments {
 		if n := newest[d.Spec.API]; n == nil || d.Spec.Number > n.Spec.Number {
 			newest[d.Spec.API] = d
 		}
 	}
-	for _, s := range model.All[*model.Stage](b.set) {
+	for _, s := range all[*model.Stage](b) {
 		b.stage(s, newest)
 	}
-	for _, a := range all {
+	for _, a := range apis {
 		b.path(a)
 	}
 	for _, g := range b.out.Gateways {
@@ -88,7 +88,7 @@ func (b *build) stage(s *model.Stage, newest map[string]*model.Deployment) {
 		b.absent(s, "metadata.name", model.KindAPI, api)
 		return
 	}
-	a, _ := model.Get[*model.API](b.set, api)
+	a, _ := get[*model.API](b, api)
 	st := &snapshot.Stage{Name: short, API: x, Variables: s.Spec.Variables}
 	x.Stages[short] = st
 	b.unserved(s, "spec.throttle", s.Spec.Throttle != nil, "; calls are not limited")
@@ -143,7 +143,7 @@ func (b *build) served(s *model.Stage, newest *model.Deployment) *model.Deployme
 		return nil
 	}
 	api, _, _ := strings.Cut(s.Metadata.Name, ".")
-	d, _ := model.Get[*model.Deployment](b.set, api+"."+string(ref))
+	d, _ := get[*model.Deployment](b, api+"."+string(ref))
 	return d
 }
 

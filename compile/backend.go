@@ -12,7 +12,7 @@ import (
 
 // backends compiles Backends. Networks come before them.
 func (b *build) backends() {
-	for _, o := range model.All[*model.Backend](b.set) {
+	for _, o := range all[*model.Backend](b) {
 		b.backend(o)
 	}
 }

@@ -52,7 +52,8 @@ func large(b *testing.B) *model.Set {
 		name := fmt.Sprintf("api%d", a)
 		spec := model.APISpec{
 			Gateway: "main", Type: model.Private, OpenAPI: document(a),
-			Policy: json.RawMessage(fmt.Sprintf(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"execute-api:Invoke","Resource":"execute-api:/*","Condition":{"StringEquals":{"aws:SourceVpce":"vpce-%017x"}}}]}`, a)),
+			// As people write it: the Endpoint by its name.
+			Policy: json.RawMessage(fmt.Sprintf(`{"Version":"2012-10-17","Statement":[{"Sid":"team%d","Effect":"Allow","Principal":"*","Action":"execute-api:Invoke","Resource":"execute-api:/*","Condition":{"StringEquals":{"aws:SourceVpce":"${Endpoint/ep.id}"}}}]}`, a)),
 		}
 		objects = append(objects,
 			&model.API{Head: named(name), Spec: spec},

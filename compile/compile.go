@@ -75,7 +75,8 @@ const (
 type build struct {
 	opts   Options
 	memo   *Compiler
-	set    *model.Set // with every ${Kind/NAME.id} replaced
+	set    *model.Set          // read by all and get, which replace every ${Kind/NAME.id}
+	refer  map[model.Kind]bool // kinds with a resource that holds such a reference
 	out    *snapshot.Snapshot
 	conds  map[model.Ref][]model.Condition
 	assume map[string]bool
@@ -99,6 +100,7 @@ func (c *Compiler) Compile(set *model.Set, opts Options) *Result {
 	b := &build{
 		opts: opts, memo: c,
 		conds:   map[model.Ref][]model.Condition{},
+		refer:   map[model.Kind]bool{},
 		assume:  map[string]bool{},
 		subnets: map[string]*snapshot.Subnet{},
 		carried: map[*snapshot.Interface][]string{},
@@ -137,30 +139,6 @@ func (c *Compiler) Compile(set *model.Set, opts Options) *Result {
 	b.names()
 	c.end()
 	return &Result{Snapshot: b.out, Conditions: b.conds, Assumptions: b.assumptions()}
-}
-
-// expand replaces references in strings; what cannot be expanded is left out.
-func (b *build) expand(set *model.Set) {
-	b.set = set
-	var changed []model.Object
-	for _, o := range set.Referring() {
-		x, errs := model.Expand(o, set)
-		if len(errs) > 0 {
-			b.fail(o, "BadReference", errs)
-		} else if x != o {
-			changed = append(changed, x)
-		}
-	}
-	if len(changed) == 0 && len(b.conds) == 0 {
-		return
-	}
-	b.set = set.Clone()
-	for ref := range b.conds {
-		b.set.Delete(ref)
-	}
-	for _, o := range changed {
-		b.set.Put(o)
-	}
 }
 
 // fail notes that o is not ready.

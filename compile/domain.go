@@ -13,7 +13,7 @@ import (
 
 // domains compiles Domains and hangs them on their Gateway.
 func (b *build) domains() {
-	for _, d := range model.All[*model.Domain](b.set) {
+	for _, d := range all[*model.Domain](b) {
 		b.domain(d)
 	}
 }

@@ -14,10 +14,10 @@ import (
 // gateways compiles Gateways without their APIs.
 func (b *build) gateways() {
 	published := map[string]int{}
-	for _, a := range model.All[*model.API](b.set) {
+	for _, a := range all[*model.API](b) {
 		published[a.Spec.Gateway]++
 	}
-	for _, g := range model.All[*model.Gateway](b.set) {
+	for _, g := range all[*model.Gateway](b) {
 		x := &snapshot.Gateway{
 			Name: g.Metadata.Name, ID: g.Status.ID, Region: g.Spec.Region, Host: g.Status.Host,
 			PublicAccess: g.Spec.PublicAccess == nil || *g.Spec.PublicAccess,

@@ -20,7 +20,7 @@ func (b *build) groups() {
 	for name, n := range b.out.Networks {
 		scopes[name] = b.memo.groups.In(b.env(n))
 	}
-	for _, g := range model.All[*model.SecurityGroup](b.set) {
+	for _, g := range all[*model.SecurityGroup](b) {
 		scope := scopes[g.Spec.Network]
 		if scope == nil {
 			b.absent(g, "spec.network", model.KindNetwork, g.Spec.Network)
@@ -31,7 +31,7 @@ func (b *build) groups() {
 			b.broken[g.Metadata.Name] = true
 		}
 	}
-	for _, s := range model.All[*model.Subnet](b.set) {
+	for _, s := range all[*model.Subnet](b) {
 		if x := b.subnets[s.Metadata.Name]; x != nil && s.Spec.SecurityGroup != "" {
 			x.Groups = b.merge(scopes[x.Network.Name], x.Network.Name, []string{s.Spec.SecurityGroup})
 		}
@@ -77,7 +77,7 @@ func (b *build) merge(scope *compilesg.Scope, network string, names []string) *s
 	}
 	groups := make([]*model.SecurityGroup, 0, len(names))
 	for _, name := range names {
-		g, ok := model.Get[*model.SecurityGroup](b.set, name)
+		g, ok := get[*model.SecurityGroup](b, name)
 		if !ok || b.broken[name] {
 			g = &model.SecurityGroup{
 				Head: model.Head{Metadata: model.Metadata{Name: name}},

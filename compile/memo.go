@@ -25,6 +25,7 @@ type Compiler struct {
 	// of is asked for only where these do not know.
 	deployments memo[deploymentKey, *snapshot.Deployment]
 	findings    memo[*model.APISpec, []openapi.Finding]
+	expansions  memo[model.Object, expansion]
 	policies    memo[policyKey, *iam.Policy]
 	documents   memo[documentKey, *openapi.Document]
 	// contents finds documents of equal content: an API and its Deployments
@@ -111,6 +112,7 @@ func (c *Compiler) begin() {
 		c.groups = compilesg.New()
 	}
 	c.deployments.begin()
+	c.expansions.begin()
 	c.findings.begin()
 	c.policies.begin()
 	c.documents.begin()
@@ -119,6 +121,7 @@ func (c *Compiler) begin() {
 
 func (c *Compiler) end() {
 	c.deployments.end()
+	c.expansions.end()
 	c.findings.end()
 	c.policies.end()
 	c.documents.end()

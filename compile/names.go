@@ -23,7 +23,7 @@ func (b *build) names() {
 		g := b.out.Gateways[name]
 		addAddrs(base, g.Host, g.Public, model.Ref{Kind: model.KindGateway, Name: g.Name})
 	}
-	for _, m := range model.All[*model.API](b.set) {
+	for _, m := range all[*model.API](b) {
 		a := b.out.APIs[m.Metadata.Name]
 		if a == nil {
 			continue
@@ -42,7 +42,7 @@ func (b *build) names() {
 	}
 	b.privateDNS()
 	b.domainNames()
-	for _, z := range model.All[*model.Zone](b.set) {
+	for _, z := range all[*model.Zone](b) {
 		b.privateZone(z)
 	}
 }
@@ -64,7 +64,7 @@ func (b *build) privateDNS() {
 		own := b.zone(e.Network.View, e.Gateway.Host, owner, true)
 		addAddrs(own, e.Gateway.Host, endpointAddrs(e), owner)
 	}
-	for _, m := range model.All[*model.API](b.set) {
+	for _, m := range all[*model.API](b) {
 		a := b.out.APIs[m.Metadata.Name]
 		if a == nil || len(a.Endpoints) == 0 {
 			continue

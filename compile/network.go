@@ -15,16 +15,16 @@ import (
 // networks compiles Networks, Subnets, Links and Peerings, without routes and
 // groups.
 func (b *build) networks() {
-	for _, n := range model.All[*model.Network](b.set) {
+	for _, n := range all[*model.Network](b) {
 		b.network(n)
 	}
-	for _, s := range model.All[*model.Subnet](b.set) {
+	for _, s := range all[*model.Subnet](b) {
 		b.subnet(s)
 	}
-	for _, l := range model.All[*model.Link](b.set) {
+	for _, l := range all[*model.Link](b) {
 		b.link(l)
 	}
-	for _, p := range model.All[*model.Peering](b.set) {
+	for _, p := range all[*model.Peering](b) {
 		b.peering(p)
 	}
 }
@@ -127,7 +127,7 @@ func (b *build) peering(p *model.Peering) {
 
 // interfaces gives every Host and Endpoint its interface.
 func (b *build) interfaces() {
-	for _, h := range model.All[*model.Host](b.set) {
+	for _, h := range all[*model.Host](b) {
 		s := b.subnets[h.Spec.Subnet]
 		if s == nil {
 			b.absent(h, "spec.subnet", model.KindSubnet, h.Spec.Subnet)
@@ -146,7 +146,7 @@ func (b *build) interfaces() {
 			b.out.Hosts[h.Metadata.Name] = i
 		}
 	}
-	for _, e := range model.All[*model.Endpoint](b.set) {
+	for _, e := range all[*model.Endpoint](b) {
 		b.endpoint(e)
 	}
 }
@@ -158,7 +158,7 @@ func (b *build) attach(o model.Object, i *snapshot.Interface, groups []string) b
 		return false
 	}
 	for _, g := range groups {
-		if _, ok := model.Get[*model.SecurityGroup](b.set, g); !ok {
+		if _, ok := get[*model.SecurityGroup](b, g); !ok {
 			b.absent(o, "spec.securityGroups", model.KindSecurityGroup, g)
 			return false
 		}
@@ -183,7 +183,7 @@ func (b *build) routes() {
 			})
 		}
 	}
-	for _, l := range model.All[*model.Link](b.set) {
+	for _, l := range all[*model.Link](b) {
 		x := b.out.Links[l.Metadata.Name]
 		if x == nil {
 			continue
@@ -192,7 +192,7 @@ func (b *build) routes() {
 			b.route(x.Network, &snapshot.Route{Kind: snapshot.RouteLink, Prefix: prefix, Link: x, Source: model.RefOf(l)})
 		}
 	}
-	for _, p := range model.All[*model.Peering](b.set) {
+	for _, p := range all[*model.Peering](b) {
 		if len(p.Spec.Networks) != 2 {
 			continue
 		}
