@@ -74,7 +74,12 @@ func (t *trail) send(h *answer.Hop, to []request.Destination) bool {
 	if len(open) == 0 {
 		r := request.NetworkError
 		h.Outcome, h.Code = answer.Stop, codeBackendRefused
-		h.Reason = strings.Join(closed, ", ") + " is not public and may not be dialled from the server; allow it with --allow-egress, or name a network in a Backend."
+		h.Reason = strings.Join(closed, ", ") + " is not public and may not be dialled from the server; allow it with --allow-egress."
+		if d := &to[0]; d.Network != nil {
+			h.Reason = "Backend/" + d.Backend.Name + " is in Network/" + d.Network.Name + ", and a Gateway does not dial into Networks in this version; leave spec.network out."
+			h.Component = model.Ref{Kind: model.KindBackend, Name: d.Backend.Name}.String()
+			h.Rule = &answer.Rule{Resource: h.Component, Path: "spec.network"}
+		}
 		t.stop(*h, answer.Symptom{Kind: answer.Response, Status: r.Status, Body: r.Body}, stop{web: -1})
 		return false
 	}
@@ -85,11 +90,11 @@ func (t *trail) send(h *answer.Hop, to []request.Destination) bool {
 }
 
 // dialled tells whether any of the places may be dialled. What a name resolves
-// to is judged when it is dialled.
+// to is judged when it is dialled. Into Networks no Gateway dials yet.
 func dialled(s *snapshot.Snapshot, to []request.Destination) bool {
 	for i := range to {
 		a, err := netip.ParseAddr(to[i].Host)
-		if err != nil || to[i].Network != nil || flow.Egress(&s.Internet, a) {
+		if to[i].Network == nil && (err != nil || flow.Egress(&s.Internet, a)) {
 			return true
 		}
 	}
