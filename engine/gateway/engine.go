@@ -157,7 +157,11 @@ func gateway(s *snapshot.Snapshot, o *snapshot.Origin, name string) (*snapshot.G
 	if g := s.Internet.Gateways[o.Local.Addr().Unmap()]; g != nil {
 		return g, nil
 	}
-	return serving(s, name), nil
+	g := serving(s, name)
+	if g != nil && o.Local.Port() == portHTTP && (g.HTTP == "" || g.HTTP == "off") {
+		return nil, nil // the port is published for another Gateway
+	}
+	return g, nil
 }
 
 // state is what a connection keeps from one request to the next.

@@ -378,6 +378,17 @@ func TestWithoutConfigurationNobodyIsAnswered(t *testing.T) {
 
 func TestClearText(t *testing.T) {
 	l := newLab(t, `"example:petstore"`)
+	// By an address that Gateways share, port 80 may be another's.
+	client, server := loopback(t)
+	var done sync.WaitGroup
+	o := &snapshot.Origin{Source: public, Local: netip.MustParseAddrPort("203.0.113.5:80")}
+	done.Go(func() { l.ServeConn(context.Background(), server, o) })
+	fmt.Fprintf(client, "GET /prod/pets HTTP/1.1\r\nHost: %s\r\n\r\n", l.pub.Host)
+	if line, _ := bufio.NewReader(client).ReadString('\n'); line != "HTTP/1.1 403 Forbidden\r\n" {
+		t.Errorf("http off, but served in clear: %q", line)
+	}
+	client.Close()
+	done.Wait()
 	l.g.HTTP = "redirect"
 	res, _ := l.get(t, false, "GET", "http://"+l.pub.Host+"/prod/pets?page=2", nil, "")
 	if res.StatusCode != 308 || res.Header.Get("Location") != "https://"+l.pub.Host+"/prod/pets?page=2" {
