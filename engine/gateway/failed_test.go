@@ -101,3 +101,12 @@ func TestValuesDoNotBecomeStructure(t *testing.T) {
 		}
 	}
 }
+
+func TestALongRequestIsRememberedWhole(t *testing.T) {
+	l := newLab(t, `"example:petstore"`)
+	path := "/prod/pets/1/" + strings.Repeat("x", 9000)
+	res, _ := l.get(t, false, "GET", "https://"+l.pub.Host+path, nil, "")
+	if rec, ok := l.Recent(res.Header.Get("x-postern-request-id")); !ok || rec.Path != path {
+		t.Errorf("%v, %d bytes of %d", ok, len(rec.Path), len(path))
+	}
+}

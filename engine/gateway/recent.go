@@ -53,8 +53,10 @@ type slot struct {
 	id  [36]byte
 }
 
-// longest bounds what is kept of one field.
-const longest = 2048
+// longest bounds what is kept of one field. It is what the grammar admits of a
+// target, and of all fields together: part of a path would be judged as another
+// path.
+const longest = 10240
 
 // add remembers a request and says where; nil if it could not.
 func (r *recent) add(s *snapshot.Snapshot, x *exchange.Exchange, a *request.Arrival, code string) *slot {
