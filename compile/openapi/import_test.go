@@ -275,3 +275,22 @@ func BenchmarkImport10000(b *testing.B) {
 		}
 	}
 }
+
+func TestPathsThatNoRequestIsForAreNoted(t *testing.T) {
+	for path, want := range map[string]string{
+		"/a/{b}/{c+}": "", "/.well-known/x:y@z;v=1": "", "/caf%C3%A9": "", "/a%2Fb": "",
+		"/café": "write /caf%C3%A9", "/a b": "write /a%20b", "/a%2fb": "write /a%2Fb", "/%7Eu": "write /~u", "/../x": "write /x",
+		"/a?x=1": "no query", "/a#b": "no query",
+	} {
+		d, err := Import([]byte(`{"openapi":"3.0.1","servers":[{"url":"http://x"}],"paths":{"`+path+`":{"get":{}}}}`), Options{})
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		switch {
+		case want == "" && len(d.Findings) > 0:
+			t.Errorf("%s: %v", path, d.Findings)
+		case want != "" && (len(d.Findings) != 1 || !strings.Contains(d.Findings[0].Message, want)):
+			t.Errorf("%s: %v", path, d.Findings)
+		}
+	}
+}

@@ -5,9 +5,11 @@ package openapi
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 
+	"postern.dev/postern/decide/request"
 	"postern.dev/postern/snapshot/operation"
 )
 
@@ -129,6 +131,11 @@ func (im *importer) path(p value, at string) {
 	if base == "" {
 		base = im.base
 	}
+	if asked := asAsked(template); strings.ContainsAny(template, "?#") {
+		im.note(at, "a path has no query and no fragment: no request is ever for this one")
+	} else if asked != template {
+		im.note(at, "no request is ever for this path, as it is not spelled like those of requests are; write %s", asked)
+	}
 	for m := item.first(); m.ok(); m = m.next() {
 		method, ok := methods[m.key()]
 		if !ok {
@@ -143,6 +150,24 @@ func (im *importer) path(p value, at string) {
 		}
 		im.operation(m, at+"."+m.key(), operation.Operation{Method: method, Path: template}, base)
 	}
+}
+
+// asAsked spells a path as those of requests are when they are routed.
+func asAsked(template string) string {
+	unsent := func(c byte) bool { return c <= ' ' || c >= 0x7f || strings.IndexByte("\"<>\\^`|[]", c) >= 0 }
+	i := 0
+	for i < len(template) && !unsent(template[i]) {
+		i++
+	}
+	b := template[:i]
+	for ; i < len(template); i++ {
+		if c := template[i]; unsent(c) {
+			b += fmt.Sprintf("%%%02X", c)
+		} else {
+			b += string(c)
+		}
+	}
+	return request.Canonical(b)
 }
 
 func (im *importer) operation(m value, at string, o operation.Operation, base string) {
