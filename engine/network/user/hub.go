@@ -149,7 +149,66 @@ func (h *hub) setPeer(key string, p peer) error {
 	if err != nil {
 		return fmt.Errorf("public key %q in Network/%s: %w", key, h.name, err)
 	}
-	return h.dev.SetPeer(wg.Peer{PublicKey: k, AllowedIPs: p.allowed, Endpoint: p.remote})
+	w := wg.Peer{PublicKey: k, AllowedIPs: p.allowed, Endpoint: p.remote}
+	if _, err := netip.ParseAddrPort(p.remote); p.remote != "" && err != nil {
+		// To look a name up takes time and may fail. Meanwhile the site can call.
+		w.Endpoint = ""
+		h.wait.Go(func() { h.find(key, p, w) })
+	}
+	return h.dev.SetPeer(w)
+}
+
+// findAgain is how often the name of a site that is silent is looked up.
+const findAgain = 30 * time.Second
+
+// find looks up where a site is, and again while it does not answer there, until
+// the peer is changed or the hub closed.
+func (h *hub) find(key string, p peer, w wg.Peer) {
+	t := time.NewTicker(findAgain)
+	defer t.Stop()
+	for {
+		if !h.linkUp(p.link) {
+			at, err := h.dev.Resolve(h.ctx, p.remote)
+			if err == nil {
+				w.Endpoint = at.String()
+				err = h.move(key, p, w)
+			}
+			if errors.Is(err, errChanged) || h.ctx.Err() != nil {
+				return
+			}
+			if err != nil {
+				h.f.complain("the site of a Link is not found; it is looked up again", "link", p.link, "endpoint", p.remote, "error", err)
+			}
+		}
+		select {
+		case <-h.ctx.Done():
+			return
+		case <-t.C:
+		}
+		if !h.holds(key, p) {
+			return
+		}
+	}
+}
+
+// holds tells whether a peer is still as p says.
+func (h *hub) holds(key string, p peer) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now, ok := h.peers[key]
+	return ok && now.equal(p)
+}
+
+var errChanged = errors.New("the peer is another by now")
+
+// move tells the device where a peer is, if the peer is still as p says.
+func (h *hub) move(key string, p peer, w wg.Peer) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if now, ok := h.peers[key]; !ok || !now.equal(p) {
+		return errChanged
+	}
+	return h.dev.SetPeer(w)
 }
 
 func (h *hub) removePeer(key string) error {

@@ -283,3 +283,12 @@ func TestGreedyHostDoesNotStarveOthers(t *testing.T) {
 		}
 	})
 }
+
+func TestSiteWhoseNameIsNotFoundMayCall(t *testing.T) {
+	l := newLab(t)
+	l.objects["Link/site"].(*model.Link).Spec.Endpoint = "site.invalid:51820"
+	l.apply() // neither fails nor waits for the name
+	if got, err := say(to(l.join("site", "app", "192.168.9.7"), l.endpoint()+":443"), wait); err != nil {
+		t.Fatalf("%q, %v", got, err)
+	}
+}

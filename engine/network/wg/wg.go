@@ -180,7 +180,7 @@ func (d *Device) SetPeer(p Peer) error {
 		fmt.Fprintf(&b, "preshared_key=%s\n", p.PresharedKey.RevealHex())
 	}
 	if p.Endpoint != "" && p.Endpoint != old.Endpoint {
-		at, err := d.resolve(p.Endpoint)
+		at, err := d.Resolve(context.Background(), p.Endpoint)
 		if err != nil {
 			return fail(err)
 		}
@@ -245,8 +245,9 @@ func without(a, b []netip.Prefix) []netip.Prefix {
 	return out
 }
 
-// resolve turns "host:port" into an address that the socket can reach.
-func (d *Device) resolve(s string) (netip.AddrPort, error) {
+// Resolve turns "host:port" into an address that the socket can reach. It asks
+// this machine's resolver, for at most five seconds.
+func (d *Device) Resolve(ctx context.Context, s string) (netip.AddrPort, error) {
 	if at, err := netip.ParseAddrPort(s); err == nil {
 		return at, nil
 	}
@@ -258,7 +259,7 @@ func (d *Device) resolve(s string) (netip.AddrPort, error) {
 	if err != nil || n == 0 {
 		return netip.AddrPort{}, fmt.Errorf("endpoint %q: port is not within 1..65535", s)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
