@@ -140,7 +140,11 @@ func (d *draw) document() json.RawMessage {
 	}
 	none := object{"responses": object{"200": object{"description": "x"}}}
 	answers := func() object {
-		switch d.IntN(9) {
+		switch d.IntN(11) {
+		case 7, 8:
+			if len(d.backends) > 0 {
+				return proxy("backend://" + pick(d, d.backends...).Metadata.Name + pick(d, "", "/", "/v1"))
+			}
 		case 0:
 			return none
 		case 1, 2, 3:

@@ -26,6 +26,7 @@ type draw struct {
 	gateways  []*model.Gateway
 	endpoints []*model.Endpoint
 	apis      []*model.API
+	backends  []*model.Backend
 	domains   []*model.Domain
 	zones     []*model.Zone
 }
@@ -38,6 +39,7 @@ func newDraw(seed uint64) *draw {
 func (d *draw) world() *script {
 	d.drawNetworks()
 	d.drawGateways()
+	d.drawBackends()
 	d.drawAPIs()
 	d.drawDomains()
 	d.drawZones()
@@ -241,6 +243,27 @@ func (d *draw) closed(gateway string) bool {
 	return slices.ContainsFunc(d.gateways, func(g *model.Gateway) bool { return g.Metadata.Name == gateway && g.Spec.PublicAccess != nil })
 }
 
+// drawBackends draws Backends: one that answers, one that refuses, and others
+// that may not be dialled or not from where the Gateway is.
+func (d *draw) drawBackends() {
+	for i := range d.IntN(4) {
+		b := &model.Backend{Head: head(fmt.Sprintf("b%d", i)), Spec: model.BackendSpec{Timeout: pick(d, "", "5s")}}
+		b.Spec.Targets = []model.Target{pick(d,
+			target(openBackend), target(openBackend), target(closedBackend), model.Target{Host: "10.99.0.1", Port: 8080}, model.Target{Host: "::1", Port: 80},
+		)}
+		if d.one(6) {
+			b.Spec.Network = pick(d, d.networks...).Metadata.Name
+		}
+		d.backends = append(d.backends, b)
+		d.put(b)
+	}
+}
+
+func target(at string) model.Target {
+	a := netip.MustParseAddrPort(at)
+	return model.Target{Host: a.Addr().String(), Port: int(a.Port())}
+}
+
 func (d *draw) drawAPIs() {
 	for i := range 1 + d.IntN(4) {
 		a := &model.API{Head: head(fmt.Sprintf("a%d", i)), Spec: model.APISpec{
@@ -248,6 +271,9 @@ func (d *draw) drawAPIs() {
 			DisableExecuteAPIEndpoint: d.one(10), KeyRequired: d.one(15),
 		}}
 		a.Spec.OpenAPI = d.document()
+		if len(d.backends) > 0 && d.one(3) {
+			a.Spec.Backend = pick(d, d.backends...).Metadata.Name
+		}
 		if a.Spec.Type == model.Private && !d.one(10) || d.one(3) {
 			a.Spec.Policy = d.policy(a.Metadata.Name)
 		}

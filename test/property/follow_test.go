@@ -34,8 +34,12 @@ func (l *lab) follow(ctx context.Context, r *result) (done []step, last *result,
 			}
 			return done, r, nil
 		}
-		// The first one that was not carried out before: some undo others.
-		at := max(0, slices.IndexFunc(r.answer.Fixes, func(f answer.Fix) bool { return !slices.Contains(told, f.Summary) }))
+		// The first one that was not carried out before. Where each was, they
+		// undo each other: each is part of some way, but none leads on.
+		at := slices.IndexFunc(r.answer.Fixes, func(f answer.Fix) bool { return !slices.Contains(told, f.Summary) })
+		if at < 0 {
+			return done, r, nil
+		}
 		f := &r.answer.Fixes[at]
 		told = append(told, f.Summary)
 		q := r.q

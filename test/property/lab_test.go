@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -139,6 +140,14 @@ func (l *lab) real(os []model.Object) []model.Object {
 			a := model.Clone(o)
 			a.Spec.OpenAPI = json.RawMessage(l.addresses(string(a.Spec.OpenAPI)))
 			out[i] = a
+		case *model.Backend:
+			b := model.Clone(o)
+			for i := range b.Spec.Targets {
+				t := &b.Spec.Targets[i]
+				at := netip.MustParseAddrPort(l.addresses(net.JoinHostPort(t.Host, strconv.Itoa(t.Port))))
+				t.Host, t.Port = at.Addr().String(), int(at.Port())
+			}
+			out[i] = b
 		case *model.Stage:
 			st := model.Clone(o)
 			for k, v := range st.Spec.Variables {
