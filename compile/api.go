@@ -207,7 +207,8 @@ func hasPolicy(raw json.RawMessage) bool {
 }
 
 // differences lists the fields of an API that need a Deployment to take effect
-// and in which served and saved differ.
+// and in which served and saved differ. Its type is none of them: where an API
+// is published holds for all its Stages, from the moment it is saved.
 func differences(served, saved *model.APISpec) []string {
 	var out []string
 	add := func(differs bool, field string) {
@@ -217,7 +218,6 @@ func differences(served, saved *model.APISpec) []string {
 	}
 	add(!sameJSON(served.OpenAPI, saved.OpenAPI), "spec.openapi")
 	add(!sameJSON(served.Policy, saved.Policy), "spec.policy")
-	add(served.Type != saved.Type, "spec.type")
 	add(served.Backend != saved.Backend, "spec.backend")
 	add(served.KeyRequired != saved.KeyRequired, "spec.keyRequired")
 	add(served.DisableExecuteAPIEndpoint != saved.DisableExecuteAPIEndpoint, "spec.disableExecuteApiEndpoint")
