@@ -13,8 +13,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"postern.dev/postern/explain/answer"
+	"postern.dev/postern/explain/render"
 	"postern.dev/postern/instance"
 )
 
@@ -26,9 +28,14 @@ type Options struct {
 	// Only selects the walk-throughs whose name holds it; all if empty.
 	Only string
 	// Once ends after the last step in place of serving on.
-	Once    bool
-	Out     io.Writer
+	Once bool
+	Out  io.Writer
+	// Color marks what is printed with the colours of a terminal.
+	Color   bool
 	Command Command
+	// Program is how the command is called in another terminal, if it is not
+	// found as postern there.
+	Program string
 	// Instance shapes the Posterns that are started; its addresses are the
 	// demo's own.
 	Instance instance.Options
@@ -56,33 +63,40 @@ func Run(ctx context.Context, o Options) error {
 	if len(chosen) == 0 {
 		return fmt.Errorf("no walk-through is called %q; there are: %s", o.Only, strings.Join(names, ", "))
 	}
-	calls, wrong := 0, 0
+	out := &page{to: o.Out, color: o.Color}
+	var played []*player
+	wrong, calls := 0, 0
 	for i, s := range chosen {
-		p := &player{o: o, s: s}
-		err := p.play(ctx, i == len(chosen)-1 && !o.Once)
-		calls, wrong = calls+p.calls, wrong+p.wrong
-		if err != nil {
+		p := &player{o: o, s: s, page: out, played: &played}
+		played = append(played, p)
+		if err := p.play(ctx, i == len(chosen)-1); err != nil {
 			return fmt.Errorf("walk-through %s: %w", s.Name, err)
 		}
+		calls, wrong = calls+p.calls, wrong+len(p.wrong)
 	}
 	if wrong > 0 {
-		return fmt.Errorf("%w: %d of %d", ErrDisagree, wrong, calls)
+		return fmt.Errorf("%w: %d in %d requests", ErrDisagree, wrong, calls)
 	}
-	return nil
+	return out.err
 }
 
 // player plays one Script.
 type player struct {
-	o            Options
-	s            Script
-	dir          string
-	stage        *Stage
-	out          bytes.Buffer // stdout of the last command
-	err          bytes.Buffer // stderr of the last command
-	calls, wrong int
+	*page
+	o      Options
+	s      Script
+	dir    string
+	stage  *Stage
+	story  []string     // lines of a paragraph that has not ended
+	stdout bytes.Buffer // of the last command
+	stderr bytes.Buffer // of the last command
+	calls  int
+	wrong  []string
+	asked  []Outcome // every call, for what to try next
+	played *[]*player
 }
 
-func (p *player) play(ctx context.Context, stay bool) (err error) {
+func (p *player) play(ctx context.Context, last bool) (err error) {
 	dir, remove, err := tempData()
 	if err != nil {
 		return err
@@ -98,24 +112,35 @@ func (p *player) play(ctx context.Context, stay bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.stage.Close()) }()
-	p.title()
+	p.title(p.s.Title)
 	for _, l := range p.s.Lines {
-		if err := p.line(ctx, l); err != nil {
+		if err := p.play1(ctx, l); err != nil {
 			return err
 		}
+		if p.page.err != nil {
+			return p.page.err
+		}
 	}
-	p.printf("\n  %d requests sent, %d as explained\n", p.calls, p.calls-p.wrong)
-	if stay {
+	p.paragraph()
+	if !last {
+		return nil
+	}
+	p.summary()
+	if !p.o.Once {
 		return p.serve(ctx)
 	}
 	return nil
 }
 
-// line plays one line. Only what keeps the walk-through from going on is an
+// play1 plays one line. Only what keeps the walk-through from going on is an
 // error; a step that goes otherwise than told is counted and shown.
-func (p *player) line(ctx context.Context, l Line) error {
+func (p *player) play1(ctx context.Context, l Line) error {
+	if len(l.Args) == 0 && l.Text != "" {
+		p.story = append(p.story, l.Text)
+		return nil
+	}
+	p.paragraph()
 	if len(l.Args) == 0 {
-		p.text(l.Text)
 		return nil
 	}
 	args := l.Args[1:]
@@ -133,6 +158,7 @@ func (p *player) line(ctx context.Context, l Line) error {
 			return err
 		}
 		p.calls++
+		p.asked = append(p.asked, p.stage.Last)
 		p.show()
 		p.check(p.stage.Last.Agrees())
 	case "sees":
@@ -146,9 +172,9 @@ func (p *player) line(ctx context.Context, l Line) error {
 	case "leave":
 		return p.stage.Leave(args[0])
 	case "stdout":
-		return match(args[0], p.out.String())
+		return match(args[0], p.stdout.String())
 	case "stderr":
-		return match(args[0], p.err.String())
+		return match(args[0], p.stderr.String())
 	default:
 		return fmt.Errorf("unknown command %q", l.Args[0])
 	}
@@ -165,7 +191,8 @@ func match(pattern, text string) error {
 
 // command runs the postern command in this process.
 func (p *player) command(ctx context.Context, args []string, not bool) error {
-	p.printf("\n  $ postern %s\n", strings.Join(args, " "))
+	p.gap()
+	p.line("  %s", p.in(bold, "$ postern "+strings.Join(args, " ")))
 	run := []string{"--config", p.stage.ConfigPath()}
 	for i, a := range args {
 		if i > 0 && args[i-1] == "-f" {
@@ -173,11 +200,11 @@ func (p *player) command(ctx context.Context, args []string, not bool) error {
 		}
 		run = append(run, a)
 	}
-	p.out.Reset()
-	p.err.Reset()
-	code := p.o.Command(ctx, run, &p.out, &p.err)
-	for _, l := range strings.Split(strings.TrimSpace(p.out.String()+p.err.String()), "\n") {
-		p.printf("    %s\n", l)
+	p.stdout.Reset()
+	p.stderr.Reset()
+	code := p.o.Command(ctx, run, &p.stdout, &p.stderr)
+	for l := range strings.Lines(p.stdout.String() + p.stderr.String()) {
+		p.line("  %s", p.in(dim, "  "+strings.TrimRight(l, "\n")))
 	}
 	if (code != 0) != not {
 		return fmt.Errorf("postern %s: exit code %d", strings.Join(args, " "), code)
@@ -188,63 +215,87 @@ func (p *player) command(ctx context.Context, args []string, not bool) error {
 // check counts and shows what is not as told.
 func (p *player) check(err error) {
 	if err != nil {
-		p.wrong++
-		p.printf("    NOT AS TOLD: %v\n", err)
+		p.wrong = append(p.wrong, fmt.Sprintf("request %d: %v", p.calls, err))
+		p.field(red, "NOT SO", err.Error())
 	}
 }
 
-func (p *player) printf(format string, args ...any) { fmt.Fprintf(p.o.Out, format, args...) }
-
-func (p *player) title() {
-	p.printf("\n%s\n%s\n", p.s.Title, strings.Repeat("=", len(p.s.Title)))
+func (p *player) title(text string) {
+	p.gap()
+	p.line("%s", p.in(bold, text))
+	p.line("%s", p.in(bold, strings.Repeat("=", utf8.RuneCountInString(text))))
 }
 
-// text prints a line of the story; an empty one parts its paragraphs.
-func (p *player) text(t string) {
-	if t != "" {
-		p.printf("  %s\n", t)
-		return
+// paragraph prints what was gathered of the story.
+func (p *player) paragraph() {
+	if len(p.story) > 0 {
+		p.gap()
+		p.text("  ", strings.Join(p.story, " "))
+		p.story = nil
 	}
-	p.printf("\n")
 }
 
 // show prints the last call: what was sent, what came back, and why.
 func (p *player) show() {
 	o := &p.stage.Last
-	method := o.Question.Method
-	if method == "" {
-		method = "GET"
+	q, a := &o.Question, &o.Answer
+	p.gap()
+	p.line("  %s", p.in(cyan, fmt.Sprintf("%d. %s", p.calls, q.From)))
+	p.field(bold, method(q), q.URL)
+	for _, h := range q.Headers {
+		p.field("", "", h.Name+": "+h.Value)
 	}
-	if strings.HasPrefix(o.Question.URL, "dns:") {
-		method = "look up"
+	if q.Insecure {
+		p.field("", "", "(the certificate is not looked at)")
 	}
-	p.printf("\n  %s  %s %s\n", o.Question.From, method, o.Question.URL)
-	for _, h := range o.Question.Headers {
-		p.printf("      %s: %s\n", h.Name, h.Value)
-	}
-	if o.Question.Insecure {
-		p.printf("      (ignoring the certificate)\n")
-	}
-	mark := "ok "
-	if o.Agrees() != nil {
-		mark = "BAD"
-	}
-	a := &o.Answer
+	seen := o.Seen
+	seen.Body = start(seen.Body)
+	p.field(bold, "saw", Describe(seen))
 	h := a.Hops[a.DecidedBy]
-	p.printf("    saw       %s\n", Describe(o.Seen))
-	p.printf("    explained %s, %s at %s\n", told(a.Symptom), a.Code, h.Component)
-	p.printf("    %s       %s\n", mark, h.Reason)
+	explained := fmt.Sprintf("%s: %s at %s", told(a.Symptom), a.Code, h.Component)
+	if o.Agrees() == nil {
+		p.field(green, "explained", explained)
+	} else {
+		p.field(red, "explained", explained)
+	}
+	p.field(bold, "why", h.Reason)
 	if h.Rule != nil {
-		p.printf("              rule: %s %s %s\n", h.Rule.Resource, h.Rule.Path, h.Rule.Name)
+		p.field(bold, "rule", render.Rule(h.Rule))
+	}
+	for i, b := range a.Blockers {
+		if i > 0 {
+			p.field(bold, "also", fmt.Sprintf("%s at %s", b.Code, b.Component))
+		}
 	}
 	for _, f := range a.Findings {
-		p.printf("    note      %s\n", f.Message)
+		p.field(bold, "note", f.Message)
 	}
-	for _, f := range a.Fixes {
-		p.printf("    fix       %s\n", f.Summary)
+	for i, f := range a.Fixes {
+		p.field(bold, []string{"fix", "or"}[min(i, 1)], f.Summary)
 	}
 }
 
+// start is as much of a body as stands on one line.
+func start(body string) string {
+	const most = 48
+	body = strings.Join(strings.Fields(body), " ")
+	if r := []rune(body); len(r) > most {
+		return string(r[:most]) + "..."
+	}
+	return body
+}
+
+func method(q *answer.Question) string {
+	switch {
+	case strings.HasPrefix(q.URL, "dns:"):
+		return "look up"
+	case q.Method == "":
+		return "GET"
+	}
+	return q.Method
+}
+
+// told is what an explanation says that the caller sees.
 func told(s answer.Symptom) string {
 	if s.Kind == answer.Response && s.Status == 0 {
 		return "the backend's response"
@@ -252,22 +303,8 @@ func told(s answer.Symptom) string {
 	if s.Kind == answer.Response {
 		return fmt.Sprintf("response %d", s.Status)
 	}
-	return Describe(s)
-}
-
-// serve keeps the last Postern running and says how to go on.
-func (p *player) serve(ctx context.Context) error {
-	p.printf(`
-Postern goes on serving this walk-through until you stop it (Ctrl-C). In another
-terminal:
-
-  export POSTERN_CONFIG=%s
-  postern get endpoints
-  postern get apis
-  postern explain --from internet https://NAME/...
-  postern connect HOST -- curl -v https://NAME/...
-
-`, p.stage.ConfigPath())
-	<-ctx.Done()
-	return nil
+	if s.Kind == answer.Answered {
+		return Describe(s)
+	}
+	return string(s.Kind)
 }

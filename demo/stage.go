@@ -314,6 +314,14 @@ func Describe(s answer.Symptom) string {
 		return fmt.Sprintf("response %d %s", s.Status, strings.Join(strings.Fields(body), " "))
 	case answer.Answered:
 		return "answer " + strings.Join(s.Addresses, ", ")
+	case answer.NXDomain:
+		return "nxdomain, no such name"
+	case answer.Timeout:
+		return "timeout, nothing comes back"
+	case answer.Refused:
+		return "refused, at once"
+	case answer.TLS:
+		return "tls, the handshake fails"
 	}
 	return string(s.Kind)
 }
