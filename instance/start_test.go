@@ -10,7 +10,28 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"postern.dev/postern/engine/gateway"
+	"postern.dev/postern/explain/answer"
 )
+
+// A request is explained by what is served now; that it met something else is
+// said.
+func TestARequestThatMetAnotherRevisionIsToldSo(t *testing.T) {
+	r := gateway.Record{Revision: 7, Code: "policy/explicit-deny", Status: 403}
+	for name, c := range map[string]struct {
+		a    answer.Answer
+		want string
+	}{
+		"the same":        {answer.Answer{Revision: 7, Code: "policy/explicit-deny"}, ""},
+		"nothing changed": {answer.Answer{Revision: 9, Code: "policy/explicit-deny"}, ""},
+		"changed":         {answer.Answer{Revision: 9, Code: "backend/ok"}, "it is revision 9 that is explained; the request met revision 7, where policy/explicit-deny decided and status 403 was answered"},
+	} {
+		if got := since(r, &c.a); got != c.want {
+			t.Errorf("%s: got %q", name, got)
+		}
+	}
+}
 
 // A new key would open nothing, and stand where the old one belongs.
 func TestAMissingStoreKeyIsNotReplaced(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"postern.dev/postern/compile"
 	"postern.dev/postern/control"
 	"postern.dev/postern/control/registry"
+	"postern.dev/postern/engine/gateway"
 	"postern.dev/postern/explain"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
@@ -136,5 +137,18 @@ func (i *Instance) request(_ context.Context, id string) (wire.Request, error) {
 	if err != nil {
 		return wire.Request{}, err
 	}
+	if s := since(rec, a); s != "" {
+		a.Assumptions = append(a.Assumptions, s)
+	}
 	return wire.Request{ID: id, Time: rec.Time, Question: q, Answer: *a}, nil
+}
+
+// since tells what became of a request, if what is served now would make
+// something else of it.
+func since(r gateway.Record, a *answer.Answer) string {
+	if r.Code == a.Code || r.Revision == a.Revision {
+		return ""
+	}
+	return fmt.Sprintf("it is revision %d that is explained; the request met revision %d, where %s decided and status %d was answered",
+		a.Revision, r.Revision, r.Code, r.Status)
 }
