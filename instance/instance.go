@@ -183,12 +183,12 @@ func (i *Instance) startEngines() error {
 	if !listen.IsValid() {
 		listen = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
-	i.gateway = gateway.New(gateway.Options{Certificate: i.issuer.Certificate, Now: i.opts.Now})
+	i.gateway = gateway.New(gateway.Options{Certificate: i.issuer.Certificate, Own: ownAddresses, Now: i.opts.Now})
 	var err error
 	i.network, err = user.New(user.Options{
 		Listen: listen, Resolve: i.resolve,
 		Serve: func(c net.Conn, o *snapshot.Origin) { i.serveConn(context.Background(), c, o) },
-		Trace: i.opts.Trace, Log: i.opts.Log, Now: i.opts.Now,
+		Own:   ownAddresses, Trace: i.opts.Trace, Log: i.opts.Log, Now: i.opts.Now,
 	})
 	if err != nil {
 		return fmt.Errorf("network engine: %w", err)

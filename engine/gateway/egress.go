@@ -25,7 +25,6 @@ func (e *Engine) Egress(ctx context.Context, network, host string, port uint16) 
 	if network != "" {
 		return nil, fmt.Errorf("%w: this gateway has no way into Network/%s", upstream.ErrUnreachable, network)
 	}
-	in := &e.snapshot.Load().Internet
 	d := net.Dialer{
 		KeepAlive: 30 * time.Second,
 		ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
@@ -33,7 +32,14 @@ func (e *Engine) Egress(ctx context.Context, network, host string, port uint16) 
 			if err != nil {
 				return err
 			}
-			if !flow.Egress(in, a.Addr()) {
+			in := e.snapshot.Load().Internet
+			if e.o.Own != nil {
+				// The machine may have gained an address since it was compiled.
+				if in.Own, err = e.o.Own(); err != nil {
+					return err
+				}
+			}
+			if !flow.Egress(&in, a.Addr()) {
 				return fmt.Errorf("%w: %s may not be dialled from the server; allow it with --allow-egress, or name a network in the Backend", upstream.ErrUnreachable, a.Addr())
 			}
 			return nil

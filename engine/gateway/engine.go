@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,9 @@ type Options struct {
 	// means from where the process stands; leave Dial nil to have these dialled
 	// under the snapshot's rules of egress and all others refused.
 	Dial func(ctx context.Context, network, host string, port uint16) (net.Conn, error)
+	// Own lists the server's own addresses as they are now, which backends may
+	// not be at; nil takes those of the snapshot.
+	Own func() ([]netip.Addr, error)
 	// Roots are trusted for backends; nil trusts the system's.
 	Roots *x509.CertPool
 	// Timeouts bound what clients, and calls to backends, may take.

@@ -44,7 +44,14 @@ func (f *Fabric) checkEgress(_ context.Context, _, address string, _ syscall.Raw
 	if err != nil {
 		return fmt.Errorf("dial %s: %w", address, err)
 	}
-	if !flow.Egress(&f.snap.Load().Internet, a.Addr()) {
+	in := f.snap.Load().Internet
+	if f.opts.Own != nil {
+		// The machine may have gained an address since it was compiled.
+		if in.Own, err = f.opts.Own(); err != nil {
+			return fmt.Errorf("dial %s: %w", address, err)
+		}
+	}
+	if !flow.Egress(&in, a.Addr()) {
 		return fmt.Errorf("%s: %w", a.Addr(), ErrEgress)
 	}
 	return nil

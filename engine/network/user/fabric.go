@@ -32,6 +32,9 @@ type Options struct {
 	// Resolve answers a DNS query that the resolver of a Network was asked. A
 	// nil answer drops the query.
 	Resolve func(ctx context.Context, network string, o *snapshot.Origin, query []byte, tcp bool) []byte
+	// Own lists the server's own addresses as they are now, which are not
+	// dialled for others; nil takes those of the snapshot.
+	Own func() ([]netip.Addr, error)
 	// Trace, if set, sees each decision about a new flow. It must not block
 	// and must not keep the verdict.
 	Trace func(*flow.Verdict)

@@ -6,6 +6,7 @@ package user_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -442,5 +443,25 @@ func TestSilentLinkIsDown(t *testing.T) {
 	l.ahead.Store(int64(10 * time.Minute))
 	if l.fabric.LinkUp("app", "site") {
 		t.Fatal("the link is up although its site has been silent for ten minutes")
+	}
+}
+
+func TestAddressGainedLaterIsNotDialled(t *testing.T) {
+	f, err := user.New(user.Options{
+		Listen: netip.MustParseAddr("127.0.0.1"), Serve: func(c net.Conn, _ *snapshot.Origin) { _ = c.Close() },
+		Own: func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("8.8.8.8")}, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	if _, err := f.Dialer().DialContext(ctx, "udp", "8.8.8.8:53"); !errors.Is(err, user.ErrEgress) {
+		t.Fatalf("an address of the server itself: %v", err)
 	}
 }
