@@ -91,10 +91,26 @@ func deploy(next *model.Set, a *model.API, last *model.Deployment) (*model.Deplo
 	a = model.Clone(a)
 	a.Status.Deployment = n
 	next.Put(a)
-	d := &model.Deployment{Spec: model.DeploymentSpec{API: a.Metadata.Name, Number: n, Spec: model.Clone(a).Spec}}
+	// What it refers to is copied too: a resource that is made again under the
+	// same name has another id, and is not let in by what was deployed before.
+	said, errs := saidBy(a, next)
+	if len(errs) > 0 {
+		return nil, errs
+	}
+	d := &model.Deployment{Spec: model.DeploymentSpec{API: a.Metadata.Name, Number: n, Spec: model.Clone(said).Spec}}
 	d.Metadata.Name = a.Metadata.Name + "." + strconv.Itoa(n)
 	next.Put(d)
 	return d, nil
+}
+
+// saidBy is an API with every ${Kind/NAME.id} in it replaced.
+func saidBy(a *model.API, s *model.Set) (*model.API, model.Errors) {
+	x, errs := model.Expand(a, s)
+	said, ok := x.(*model.API)
+	if !ok {
+		return a, errs
+	}
+	return said, errs
 }
 
 // point makes a Stage serve a Deployment, and reports whether it made the
@@ -148,7 +164,10 @@ func autoDeploy(stored, next *model.Set) (warnings []string) {
 			}
 		}
 		last := all.newest[a.Metadata.Name]
-		if !changed || len(follow) == 0 || last != nil && sameSpec(&last.Spec.Spec, &a.Spec) {
+		if !changed || len(follow) == 0 {
+			continue
+		}
+		if said, errs := saidBy(a, next); last != nil && len(errs) == 0 && sameSpec(&last.Spec.Spec, &said.Spec) {
 			continue
 		}
 		d, err := deploy(next, a, last)
