@@ -120,21 +120,6 @@ func (p *public) serve(l net.Listener, port uint16) {
 	}
 }
 
-// addr is the real address of a published port; the zero AddrPort if it is not
-// open.
-func (p *public) addr(port uint16) netip.AddrPort {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	l := p.listeners[port]
-	if l == nil {
-		return netip.AddrPort{}
-	}
-	if t, ok := l.Addr().(*net.TCPAddr); ok {
-		return t.AddrPort()
-	}
-	return netip.AddrPort{}
-}
-
 func (p *public) close() error {
 	p.cancel()
 	p.mu.Lock()
