@@ -6,8 +6,6 @@ package compile
 import (
 	"net/netip"
 
-	"github.com/gaissmai/bart"
-
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 )
@@ -34,7 +32,7 @@ func (b *build) network(n *model.Network) {
 		Name: n.Metadata.Name, ID: n.Status.ID,
 		InternetGateway: n.Spec.InternetGateway,
 		Interfaces:      map[netip.Addr]*snapshot.Interface{},
-		Routes:          &bart.Table[*snapshot.Route]{},
+		Routes:          &snapshot.Routes{},
 		View:            &snapshot.View{Zones: map[string]*snapshot.Zone{}},
 	}
 	families := map[bool]bool{}
@@ -213,7 +211,7 @@ func (b *build) routes() {
 // route adds r unless what is there already keeps all of its prefix; either
 // way the loser is noted.
 func (b *build) route(n *snapshot.Network, r *snapshot.Route) {
-	for prefix, held := range n.Routes.Supernets(r.Prefix) {
+	for prefix, held := range n.Routes.Around(r.Prefix) {
 		if held.Kind == snapshot.RouteLocal || prefix == r.Prefix {
 			held.Shadows = r.Source
 			b.note(r.Source, model.Condition{
@@ -223,7 +221,7 @@ func (b *build) route(n *snapshot.Network, r *snapshot.Route) {
 			return
 		}
 	}
-	for _, held := range n.Routes.Subnets(r.Prefix) {
+	for _, held := range n.Routes.Within(r.Prefix) {
 		held.Shadows = r.Source
 	}
 	n.Routes.Insert(r.Prefix, r)

@@ -6,8 +6,6 @@ package snapshot
 import (
 	"net/netip"
 
-	"github.com/gaissmai/bart"
-
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot/sg"
 )
@@ -28,7 +26,7 @@ type Network struct {
 	Forward []netip.AddrPort
 	// Routes holds what the Network's route table says of a destination:
 	// local, link and peering routes. The way to the internet is the Subnet's.
-	Routes *bart.Table[*Route]
+	Routes *Routes
 	// Interfaces finds what has an address of this Network.
 	Interfaces map[netip.Addr]*Interface
 	Links      []*Link

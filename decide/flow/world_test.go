@@ -7,8 +7,6 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/gaissmai/bart"
-
 	build "postern.dev/postern/compile/sg"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
@@ -81,7 +79,7 @@ func newWorld(t testing.TB) *world {
 
 func (w *world) network(name string, cidrs ...string) *snapshot.Network {
 	n := &snapshot.Network{
-		Name: name, Prefixes: prefixes(cidrs...), Routes: &bart.Table[*snapshot.Route]{},
+		Name: name, Prefixes: prefixes(cidrs...), Routes: &snapshot.Routes{},
 		Interfaces: map[netip.Addr]*snapshot.Interface{},
 	}
 	for _, p := range n.Prefixes {
