@@ -39,6 +39,7 @@ func (b *build) apis() {
 		b.stage(s, newest)
 	}
 	for _, a := range apis {
+		b.pending(a)
 		b.path(a)
 	}
 	for _, g := range b.out.Gateways {
@@ -59,8 +60,10 @@ func (b *build) api(a *model.API) {
 	for _, name := range a.Spec.Endpoints {
 		e := b.out.Endpoints[name]
 		if e == nil {
-			b.absent(a, "spec.endpoints", model.KindEndpoint, name)
-			return
+			// All that the list grants is a name, which this one does not give.
+			b.advice(a, "EndpointNotReady", "spec.endpoints: Endpoint/"+name+
+				" is absent or not ready, so the API has no name of its own there; look at its conditions")
+			continue
 		}
 		x.Endpoints = append(x.Endpoints, e)
 	}
@@ -115,6 +118,7 @@ func (b *build) stage(s *model.Stage, newest map[string]*model.Deployment) {
 			Type: ConditionDeployed, Reason: "NoDeployment",
 			Message: "the Stage has no Deployment; run: postern deploy " + api + " --stage " + short,
 		})
+		b.waits[api] = append(b.waits[api], waiting{stage: short})
 		return
 	}
 	compiled, err := b.deployment(x, &d.Spec.Spec, d.Spec.Number)
@@ -130,6 +134,7 @@ func (b *build) stage(s *model.Stage, newest map[string]*model.Deployment) {
 			Message: "API/" + api + " was changed after Deployment " + strconv.Itoa(d.Spec.Number) + " in " +
 				strings.Join(st.Stale, ", ") + "; run: postern deploy " + api + " --stage " + short,
 		})
+		b.waits[api] = append(b.waits[api], waiting{short, d.Spec.Number, st.Stale})
 	}
 }
 

@@ -58,9 +58,6 @@ func (b *build) backend(o *model.Backend) {
 // with, so that nobody relies on it.
 func (b *build) unserved(o model.Object, field string, written bool, instead string) {
 	if written {
-		b.note(model.RefOf(o), model.Condition{
-			Type: ConditionAdvice, Status: true, Reason: "NoEffect",
-			Message: field + " has no effect in this version" + instead,
-		})
+		b.advice(o, "NoEffect", field+" has no effect in this version"+instead)
 	}
 }

@@ -67,7 +67,7 @@ func (k *check) object(o model.Object) {
 		}
 		k.add(x, "spec.openapi", err)
 		if err == nil && !hasPolicy(x.Spec.Policy) {
-			k.policyAt(x, "spec.openapi.x-amazon-apigateway-policy", doc.Policy)
+			k.policyAt(x, inDocument, doc.Policy)
 		}
 	}
 }
@@ -94,7 +94,7 @@ func (k *check) certificate(d *model.Domain) {
 	}
 }
 
-func (k *check) policy(o model.Object, raw json.RawMessage) { k.policyAt(o, "spec.policy", raw) }
+func (k *check) policy(o model.Object, raw json.RawMessage) { k.policyAt(o, inSpec, raw) }
 
 func (k *check) policyAt(o model.Object, field string, raw json.RawMessage) {
 	_, err := k.c.policy(raw, policyScope{})

@@ -16,6 +16,7 @@ import (
 
 	"postern.dev/postern/compile"
 	"postern.dev/postern/model"
+	"postern.dev/postern/snapshot"
 )
 
 // pair makes a certificate for names and its key.
@@ -73,7 +74,7 @@ func TestAGivenCertificateHasToBeOneThatCallersTake(t *testing.T) {
 	}
 }
 
-func TestAnAPIThatIsNotReadyHasNoNames(t *testing.T) {
+func TestAnAPIIsServedWithoutTheNameThatAnEndpointCannotGive(t *testing.T) {
 	objects := append(corp(),
 		// The second one cannot be compiled: its address has been taken away.
 		&model.Subnet{Head: named("more"), Spec: model.SubnetSpec{Network: "corp", CIDR: "10.20.2.0/24"}},
@@ -87,12 +88,20 @@ func TestAnAPIThatIsNotReadyHasNoNames(t *testing.T) {
 	set = set.Clone()
 	set.Put(e)
 	r := new(compile.Compiler).Compile(set, options)
-	if ready, _ := r.Ready(model.Ref{Kind: model.KindAPI, Name: "pets"}); ready {
-		t.Fatal("the API is ready without its Endpoint")
+	api := model.Ref{Kind: model.KindAPI, Name: "pets"}
+	if ready, c := r.Ready(api); !ready {
+		t.Fatalf("the API is not served for want of a name: %s", c.Message)
 	}
-	for name, h := range r.Snapshot.Gateways["main"].Hosts {
+	if !hasAdvice(r, api, "EndpointNotReady", "Endpoint/second") {
+		t.Errorf("%v", r.Conditions[api])
+	}
+	kinds := map[snapshot.HostKind]int{}
+	for _, h := range r.Snapshot.Gateways["main"].Hosts {
 		if h.API != nil {
-			t.Errorf("%s is served", name)
+			kinds[h.Kind]++
 		}
+	}
+	if kinds[snapshot.HostExecuteAPI] != 1 || kinds[snapshot.HostAssociated] != 1 {
+		t.Errorf("host names of the API by kind: %v", kinds)
 	}
 }

@@ -87,6 +87,8 @@ type build struct {
 	// carried are the groups of each interface, members the reverse.
 	carried map[*snapshot.Interface][]string
 	members map[string][]*snapshot.Interface
+	// waits are the Stages of each API that do not serve it as it is saved.
+	waits map[string][]waiting
 	// broken are the groups that cannot be read; sets the merges made so far.
 	broken map[string]bool
 	sets   map[string]*sg.Set
@@ -105,6 +107,7 @@ func (c *Compiler) Compile(set *model.Set, opts Options) *Result {
 		subnets: map[string]*snapshot.Subnet{},
 		carried: map[*snapshot.Interface][]string{},
 		members: map[string][]*snapshot.Interface{},
+		waits:   map[string][]waiting{},
 		broken:  map[string]bool{},
 		sets:    map[string]*sg.Set{},
 		out: &snapshot.Snapshot{

@@ -7,6 +7,7 @@ import (
 	"sort"
 	"strings"
 
+	compileiam "postern.dev/postern/compile/iam"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 )
@@ -59,6 +60,7 @@ func (b *build) domain(d *model.Domain) {
 		return
 	}
 	x.Policy = policy
+	b.lint(d, policy, compileiam.Use{Private: d.Spec.Type == model.Private, Unauthenticated: true})
 	x.ARN = "arn:aws:execute-api:" + g.Region + ":" + Account + ":/domainnames/" + x.Resource
 	if t := d.Spec.TLS; t != nil {
 		if len(t.ACME) > 0 {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
+	compileiam "postern.dev/postern/compile/iam"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 )
@@ -72,6 +73,7 @@ func (b *build) endpoint(e *model.Endpoint) {
 		return
 	}
 	x.Policy = policy
+	b.lint(e, policy, compileiam.Use{Endpoint: true, Unauthenticated: true})
 	for i, name := range e.Spec.Subnets {
 		s := b.subnets[name]
 		if s == nil {
@@ -90,10 +92,11 @@ func (b *build) endpoint(e *model.Endpoint) {
 		x.Interfaces = append(x.Interfaces, n)
 	}
 	if x.Connection != snapshot.Approved {
-		b.note(model.RefOf(e), model.Condition{
-			Type: ConditionReady, Reason: e.Status.Connection,
-			Message: "the connection waits for the owner of Gateway/" + g.Name + ": postern endpoint approve " + x.Name,
-		})
+		message := "the connection waits for the owner of Gateway/" + g.Name + ": postern endpoint approve " + x.Name
+		if x.Connection == snapshot.Rejected {
+			message = "the owner of Gateway/" + g.Name + " rejected the connection; to approve it after all: postern endpoint approve " + x.Name
+		}
+		b.note(model.RefOf(e), model.Condition{Type: ConditionReady, Reason: e.Status.Connection, Message: message})
 	}
 	b.unserved(e, "spec.http2", e.Spec.HTTP2, "; callers speak HTTP/1.1")
 	g.Endpoints = append(g.Endpoints, x)

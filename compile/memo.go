@@ -21,10 +21,11 @@ import (
 // several goroutines in turn.
 type Compiler struct {
 	mu sync.Mutex // one compilation at a time
-	// deployments and findings are by the place of a spec; what they are made
-	// of is asked for only where these do not know.
+	// deployments, findings and lints are by the place of a spec or policy; what
+	// they are made of is asked for only where these do not know.
 	deployments memo[deploymentKey, *snapshot.Deployment]
-	findings    memo[*model.APISpec, []openapi.Finding]
+	findings    memo[*model.APISpec, findings]
+	lints       memo[lintKey, []compileiam.Finding]
 	expansions  memo[model.Object, expansion]
 	policies    memo[policyKey, *iam.Policy]
 	documents   memo[documentKey, *openapi.Document]
@@ -95,6 +96,12 @@ type policyKey struct {
 // policyScope is what completes the short forms in a policy.
 type policyScope struct{ region, api string }
 
+// lintKey is a policy and how what it protects is used.
+type lintKey struct {
+	policy *iam.Policy
+	use    compileiam.Use
+}
+
 type documentKey struct {
 	text        text
 	backend     string
@@ -114,6 +121,7 @@ func (c *Compiler) begin() {
 	c.deployments.begin()
 	c.expansions.begin()
 	c.findings.begin()
+	c.lints.begin()
 	c.policies.begin()
 	c.documents.begin()
 	c.contents.begin()
@@ -123,6 +131,7 @@ func (c *Compiler) end() {
 	c.deployments.end()
 	c.expansions.end()
 	c.findings.end()
+	c.lints.end()
 	c.policies.end()
 	c.documents.end()
 	if len(c.contents.slots) > 2*len(c.documents.slots) {

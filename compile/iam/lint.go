@@ -13,6 +13,9 @@ import (
 type Use struct {
 	// Private: the API is called through Endpoints only.
 	Private bool
+	// Endpoint: the policy is an Endpoint's own. Its callers come through that
+	// Endpoint and no other, so admitting all of them is not careless.
+	Endpoint bool
 	// Unauthenticated: some method does not require a signed request, so its
 	// callers are anonymous.
 	Unauthenticated bool
@@ -97,7 +100,7 @@ func (l *linter) principals(s *iam.Statement) {
 			"NotPrincipal with Allow admits everyone else, the anonymous included; write Principal with those who may.")
 	case !p.Not && !p.Any && l.use.Unauthenticated && s.Effect == iam.Allow:
 		l.find(s, CodePrincipalUnsigned, p.Path,
-			"The statement names principals, but some methods take unsigned requests, whose caller is anonymous and matches only \"*\"; require AWS_IAM on every method, or write \"*\".")
+			"The statement names principals, but some methods take unsigned requests, whose caller is anonymous and matches only \"*\"; write \"*\" and tell callers apart by a condition, as on aws:SourceVpce.")
 	}
 }
 
@@ -127,7 +130,7 @@ func (l *linter) condition(s *iam.Statement, c *iam.Condition) {
 		l.find(s, CodeUnknownKey, c.Path, "No request here carries %s, so the operator sees a missing key%s", c.Key.Name, orStop(didYouMean(c.Key.Name, keyNames())))
 		return
 	}
-	if c.Key.ID == iam.KeySourceIP && l.use.Private {
+	if c.Key.ID == iam.KeySourceIP && (l.use.Private || l.use.Endpoint) {
 		effect := "never holds"
 		if c.Operator.Negated || c.Operator.IfExists || c.Operator.Set == iam.SetForAll {
 			effect = "always holds"
@@ -137,7 +140,7 @@ func (l *linter) condition(s *iam.Statement, c *iam.Condition) {
 		}
 	}
 	if known.Identity && l.use.Unauthenticated {
-		l.find(s, CodeIdentityKey, c.Path, "%s is missing from unsigned requests, which some methods take; require AWS_IAM on every method.", c.Key.Name)
+		l.find(s, CodeIdentityKey, c.Path, "%s is missing from unsigned requests, which some methods take; tell callers apart by another key, such as aws:SourceVpce.", c.Key.Name)
 	}
 	if known.Many && c.Operator.Set == iam.SetNone && c.Operator.Family != iam.FamilyNull {
 		l.find(s, CodeManyValuedKey, c.Path, "%s has many values; write ForAnyValue:%s or ForAllValues:%s.", c.Key.Name, c.Operator.Name, c.Operator.Name)
