@@ -212,6 +212,7 @@ func (i *Instance) startControl(ctx context.Context) error {
 		Compile:   i.compile,
 		Check:     i.checker.Check,
 		Publish:   i.publish,
+		Engines:   i.engines,
 		Ports:     ports,
 		Log:       i.opts.Log,
 	})
@@ -236,6 +237,11 @@ func (i *Instance) startControl(ctx context.Context) error {
 	}
 	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	i.cancel = cancel
+	i.wait.Go(func() {
+		t := time.NewTicker(retryEvery)
+		defer t.Stop()
+		i.retry(serving, t.C)
+	})
 	i.wait.Go(func() {
 		defer close(i.done)
 		err := i.control.Serve(serving, i.listener)

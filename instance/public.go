@@ -25,6 +25,7 @@ type public struct {
 	cancel    context.CancelFunc
 	mu        sync.Mutex
 	listeners map[uint16]net.Listener // by published port
+	failures  map[uint16]error        // why a published port has no listener
 	wait      sync.WaitGroup
 }
 
@@ -36,14 +37,14 @@ const (
 )
 
 func newPublic(i *Instance) *public {
-	p := &public{i: i, open: limited.NewParties[netip.Addr](maxPublic), listeners: map[uint16]net.Listener{}}
+	p := &public{i: i, open: limited.NewParties[netip.Addr](maxPublic), listeners: map[uint16]net.Listener{}, failures: map[uint16]error{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
 
 // apply opens the sockets of ports that are published now and closes those of
 // ports that no longer are. A socket that cannot be opened is tried again with
-// the next change.
+// the next change, and with each retry.
 func (p *public) apply(s *snapshot.Snapshot) {
 	want := map[uint16]bool{}
 	for _, g := range s.Gateways {
@@ -61,14 +62,42 @@ func (p *public) apply(s *snapshot.Snapshot) {
 			delete(p.listeners, port)
 		}
 	}
+	for port := range p.failures {
+		if !want[port] {
+			delete(p.failures, port)
+		}
+	}
 	for port := range want {
 		if p.listeners[port] != nil {
 			continue
 		}
 		if err := p.listen(port); err != nil {
+			p.failures[port] = fmt.Errorf("published port %d is not served: %w; free it, or move it with --public-ports", port, err)
 			p.i.opts.Log.Error("a published port is not served; free it, or move it with --public-ports", "port", port, "error", err)
 		}
 	}
+}
+
+// retry tries again to open the sockets that could not be opened.
+func (p *public) retry() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for port := range p.failures {
+		if p.listen(port) == nil {
+			p.i.opts.Log.Info("a published port is served after all", "port", port)
+		}
+	}
+}
+
+// failure says why ports that a Gateway publishes are not served.
+func (p *public) failure(g *snapshot.Gateway) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for port := range g.PublicPorts {
+		errs = append(errs, p.failures[port])
+	}
+	return errors.Join(errs...)
 }
 
 func (p *public) listen(port uint16) error {
@@ -81,6 +110,7 @@ func (p *public) listen(port uint16) error {
 		return fmt.Errorf("listen: %w", err)
 	}
 	p.listeners[port] = l
+	delete(p.failures, port)
 	p.wait.Go(func() { p.serve(l, port) })
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"postern.dev/postern/client/wire"
 	"postern.dev/postern/compile"
@@ -47,6 +48,51 @@ func (i *Instance) publish(s *snapshot.Snapshot) {
 	if i.public != nil {
 		i.public.apply(s)
 	}
+}
+
+// retryEvery is how often what the engines could not bring up is tried again.
+const retryEvery = 10 * time.Second
+
+// retry tries again what could not be brought up, at each tick. That it still
+// cannot be is in the conditions, and in the log once.
+func (i *Instance) retry(ctx context.Context, tick <-chan time.Time) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick:
+		}
+		was := i.network.Failures()
+		err := i.network.Retry()
+		for name := range was {
+			if i.network.Failures()[name] == nil {
+				i.opts.Log.Info("a Network is up after all", "network", name)
+			}
+		}
+		if err != nil {
+			i.opts.Log.Debug("part of the network still cannot be brought up", "error", err)
+		}
+		if i.public != nil {
+			i.public.retry()
+		}
+	}
+}
+
+// engines says what the engines could not bring up of a resource.
+func (i *Instance) engines(r model.Ref) []model.Condition {
+	var err error
+	switch {
+	case r.Kind == model.KindNetwork:
+		err = i.network.Failures()[r.Name]
+	case r.Kind == model.KindGateway && i.public != nil:
+		if g := i.Snapshot().Gateways[r.Name]; g != nil {
+			err = i.public.failure(g)
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	return []model.Condition{{Type: compile.ConditionReady, Reason: "NotUp", Message: err.Error() + "; it is tried again every " + retryEvery.String()}}
 }
 
 // Snapshot is the configuration that is being served.

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,6 +51,9 @@ type Options struct {
 	// Publish hands a snapshot to the engines; when it returns, requests that
 	// begin are served by it.
 	Publish func(*snapshot.Snapshot)
+	// Engines says what the engines could not bring up of a resource at this
+	// moment. It may be nil.
+	Engines func(model.Ref) []model.Condition
 	// Ports is where the Networks' hubs listen.
 	Ports Ports
 	Log   *slog.Logger
@@ -61,6 +65,7 @@ type Published struct {
 	// Revision is the store revision that the snapshot takes account of; that
 	// of the snapshot itself is older where only tokens have changed since.
 	Revision int64
+	engines  func(model.Ref) []model.Condition
 	// of is the head that the snapshot was made of.
 	of *Head
 	// failure says why the state at Revision is not served.
@@ -70,7 +75,7 @@ type Published struct {
 // ConditionsOf returns all that is known of a resource's state, that it is ready
 // included.
 func (p *Published) ConditionsOf(r model.Ref) []model.Condition {
-	out := p.Conditions[r]
+	out := p.conditions(r)
 	for _, c := range out {
 		if c.Type == "Ready" {
 			return out
@@ -84,12 +89,21 @@ func (p *Published) Set() *model.Set { return p.of.Set }
 
 // NotReady returns the condition that keeps a resource from being served.
 func (p *Published) NotReady(r model.Ref) *model.Condition {
-	for _, c := range p.Conditions[r] {
+	for _, c := range p.conditions(r) {
 		if c.Type == "Ready" && !c.Status {
 			return &c
 		}
 	}
 	return nil
+}
+
+// conditions are those of the snapshot and then those of the engines.
+func (p *Published) conditions(r model.Ref) []model.Condition {
+	out := p.Conditions[r]
+	if p.engines == nil {
+		return out
+	}
+	return append(slices.Clip(out), p.engines(r)...)
 }
 
 // Registry is the state of one management plane. It is safe for concurrent
@@ -254,7 +268,7 @@ func (r *Registry) compileAll(ctx context.Context) {
 
 func (r *Registry) compile(h *Head) {
 	was := r.published.Load()
-	p := &Published{Revision: h.Revision, of: h}
+	p := &Published{Revision: h.Revision, engines: r.opts.Engines, of: h}
 	if was != nil && was.failure == nil && h.compilesAs(was.of) {
 		p.Output, p.of = was.Output, was.of
 	} else if out, err := r.run(h); err != nil {

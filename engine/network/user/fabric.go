@@ -67,9 +67,12 @@ type Fabric struct {
 	egress     *limited.Parties[model.Ref] // flows beyond the segment
 	complained atomic.Int64
 
-	apply sync.Mutex // one Apply at a time; taken before mu
-	mu    sync.RWMutex
-	hubs  map[string]*hub
+	apply  sync.Mutex // one Apply at a time; taken before mu
+	failed bool       // the last one did, in part; under apply
+	mu     sync.RWMutex
+	hubs   map[string]*hub
+	// failures are of the last Apply or Retry; never changed in place.
+	failures map[string]error
 }
 
 // sweepEvery is how often expired flows are forgotten.
@@ -108,11 +111,35 @@ func (f *Fabric) newTable() *table { return conntrack.New[action](f.opts.MaxFlow
 
 // Apply makes the engine carry what s declares. Established flows live on where
 // both ends and the way between them remain, whatever has become of the rules.
-// What fails is reported; the rest is applied.
+// What fails is reported, by Network in Failures; the rest is applied.
 func (f *Fabric) Apply(s *snapshot.Snapshot) error {
 	f.apply.Lock()
 	defer f.apply.Unlock()
+	return f.bring(s)
+}
+
+// Retry tries again what the last Apply or Retry could not bring up.
+func (f *Fabric) Retry() error {
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	if !f.failed || f.ctx.Err() != nil {
+		return nil
+	}
+	return f.bring(f.snap.Load())
+}
+
+// Failures says, by its name, why a Network is not wholly up. It must not be
+// changed.
+func (f *Fabric) Failures() map[string]error {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.failures
+}
+
+// bring makes the engine carry what s declares.
+func (f *Fabric) bring(s *snapshot.Snapshot) error {
 	var errs []error
+	failures := map[string]error{}
 	f.snap.Store(s)
 	for _, h := range f.list() {
 		if s.Networks[h.name] == nil {
@@ -134,18 +161,28 @@ func (f *Fabric) Apply(s *snapshot.Snapshot) error {
 		if h == nil {
 			var err error
 			if h, err = f.newHub(n); err != nil {
-				errs = append(errs, err)
+				failures[name] = err
 				continue
 			}
 			f.mu.Lock()
 			f.hubs[name] = h
 			f.mu.Unlock()
 		}
-		errs = append(errs, h.apply(n))
+		if err := h.apply(n); err != nil {
+			failures[name] = err
+		}
+	}
+	f.mu.Lock()
+	f.failures = failures
+	f.mu.Unlock()
+	for _, err := range failures {
+		errs = append(errs, err)
 	}
 	f.review(s)
 	errs = append(errs, f.segment.applySockets(s))
-	return errors.Join(errs...)
+	err := errors.Join(errs...)
+	f.failed = err != nil
+	return err
 }
 
 // changed tells whether the hub has another key or port than n says.
