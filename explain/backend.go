@@ -80,13 +80,41 @@ func (t *trail) send(h *answer.Hop, to []request.Destination) bool {
 			h.Component = model.Ref{Kind: model.KindBackend, Name: d.Backend.Name}.String()
 			h.Rule = &answer.Rule{Resource: h.Component, Path: "spec.network"}
 		}
-		t.stop(*h, answer.Symptom{Kind: answer.Response, Status: r.Status, Body: r.Body}, stop{web: -1})
+		t.stop(*h, answer.Symptom{Kind: answer.Response, Status: r.Status, Body: r.Body}, stop{web: -1, to: to})
 		return false
 	}
 	h.Reason = "The request is sent on to " + strings.Join(open, ", ") + "."
 	h.Out = map[string]string{"to": strings.Join(open, ", ")}
 	t.assume("the backend at " + strings.Join(open, ", ") + " answers")
 	return true
+}
+
+// proposeEgress proposes to let the server dial where the backend is, or to
+// take the Backend out of its Network.
+func proposeEgress(t *trail, s stop) []change {
+	var out []change
+	for i := range s.to {
+		d := &s.to[i]
+		a, err := netip.ParseAddr(d.Host)
+		if d.Network != nil {
+			if b, ok := object[*model.Backend](t, d.Backend.Name); ok {
+				b.Spec.Network = ""
+				out = append(out, put("let the server itself call Backend/"+d.Backend.Name+": leave its spec.network out", b,
+					answer.PatchOperation{Op: "remove", Path: "/spec/network"}))
+			}
+			continue
+		}
+		if err != nil {
+			continue
+		}
+		a = a.Unmap().WithZone("")
+		p := netip.PrefixFrom(a, a.BitLen())
+		out = append(out, change{
+			summary: "start the server so that it may dial " + a.String(), egress: []netip.Prefix{p},
+			commands: []string{"postern server --allow-egress " + p.String() + "   # with the flags that it has now"},
+		})
+	}
+	return out
 }
 
 // dialled tells whether any of the places may be dialled. What a name resolves

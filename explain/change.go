@@ -5,6 +5,7 @@ package explain
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -22,7 +23,9 @@ type change struct {
 	request *answer.RequestChange
 	ask     *answer.Question
 	// linkUp says that the change is to bring up links.
-	linkUp   bool
+	linkUp bool
+	// egress is what the server is to be allowed to dial.
+	egress   []netip.Prefix
 	commands []string
 	// shifts says that what follows moves to the place of what is taken out, so
 	// that the next blocker may stand at the same place.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"postern.dev/postern/decide/flow"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
 )
@@ -46,62 +47,155 @@ func fixes(t *trail) []answer.Fix {
 	out := []answer.Fix{}
 	seen := map[string]bool{}
 	for _, stop := range t.stops {
+		var found []tried
 		for _, c := range propose(t, stop) {
-			for x := &c; x != nil && len(out) < maxFixes; x = x.or {
+			for x := &c; x != nil && len(out)+len(found) < maxFixes; x = x.or {
 				key := x.key()
 				if seen[key] {
 					break
 				}
 				seen[key] = true
 				if f, ok := s.fix(t, stop, x); ok {
-					out = append(out, f)
+					found = append(found, f)
 					break
 				}
 			}
 		}
+		out = append(out, plainest(found)...)
 	}
 	return out
 }
 
+// tried is a fix with how it was found.
+type tried struct {
+	answer.Fix
+	// fresh says that it needs changes for what did not block before.
+	fresh bool
+}
+
 // fix tries one change.
-func (s *search) fix(t *trail, at stop, c *change) (answer.Fix, bool) {
-	next, ok := s.apply(t, c)
-	if !ok || !c.shifts && next.blockedBy(t, at) {
-		return answer.Fix{}, false
+func (s *search) fix(t *trail, at stop, c *change) (tried, bool) {
+	w := &chain{}
+	if !s.step(w, t, at, c) || !s.solve(w, maxDepth-1) || s.spent() {
+		return tried{}, false
 	}
-	end := s.solve(next, maxDepth-1)
-	if end == nil || s.spent() {
-		return answer.Fix{}, false
-	}
-	f := answer.Fix{
+	f := tried{Fix: answer.Fix{
 		Summary: c.summary, For: at.code, Patch: c.patch, Request: c.request, Commands: c.commands, Verified: true,
+	}}
+	for i, more := range w.changes[1:] {
+		if !t.lists(w.trails[i+1], w.stops[i+1], at) {
+			f.Then, f.fresh = append(f.Then, more.summary), true
+		}
 	}
-	s.effects(&f, t, end, c)
+	s.effects(&f.Fix, t, w.end, c)
 	return f, true
 }
 
-// solve looks for further changes that let the request of t through, and
-// returns the question as it is asked then; nil if there are none.
-func (s *search) solve(t *trail, depth int) *trail {
-	if t.Verdict == answer.Allow {
-		return t
+// lists tells whether a blocker of a later trail stood in this one already,
+// beside the one that is fixed: the same code at the same component.
+func (t *trail) lists(later *trail, s, fixed stop) bool {
+	b := &later.Hops[s.hop]
+	return slices.ContainsFunc(t.stops, func(x stop) bool {
+		h := &t.Hops[x.hop]
+		return x.hop != fixed.hop && h.Code == b.Code && h.Component == b.Component
+	})
+}
+
+// plainest puts first what needs the fewest changes besides, and leaves out
+// what brings up new blockers where something else does not: what stands behind
+// an assumed Stage or API is not known to hold for another.
+func plainest(fs []tried) []answer.Fix {
+	if slices.ContainsFunc(fs, func(f tried) bool { return !f.fresh }) {
+		fs = slices.DeleteFunc(fs, func(f tried) bool { return f.fresh })
 	}
-	if t.Verdict != answer.Deny || depth == 0 || s.spent() {
-		return nil
+	slices.SortStableFunc(fs, func(a, b tried) int { return len(a.Then) - len(b.Then) })
+	out := make([]answer.Fix, len(fs))
+	for i := range fs {
+		out[i] = fs[i].Fix
 	}
-	at := t.stops[0]
-	for _, c := range propose(t, at) {
-		for x := &c; x != nil; x = x.or {
-			next, ok := s.apply(t, x)
-			if !ok || !x.shifts && next.blockedBy(t, at) {
-				continue
-			}
-			if end := s.solve(next, depth-1); end != nil {
-				return end
+	return out
+}
+
+// chain is changes that lead from a question towards one that is let through:
+// each with the trail that it was made to and the stop that it was made for.
+type chain struct {
+	changes []*change
+	trails  []*trail
+	stops   []stop
+	end     *trail
+}
+
+// undoes tells whether a change takes back one before it: asks again what was
+// asked, or throws a switch that was thrown.
+func (w *chain) undoes(c *change) bool {
+	for i, before := range w.changes {
+		if c.ask != nil && len(c.puts) == 0 && len(before.puts) == 0 && same(&w.trails[i].q, c.ask) {
+			return true
+		}
+		for _, p := range c.patch {
+			for _, old := range before.patch {
+				if p.Resource == old.Resource && opposite(p.Ops, old.Ops) {
+					return true
+				}
 			}
 		}
 	}
-	return nil
+	return false
+}
+
+func same(a, b *answer.Question) bool {
+	return a.Method == b.Method && a.URL == b.URL && slices.Equal(a.Headers, b.Headers)
+}
+
+// opposite tells whether operations set a switch that others set.
+func opposite(a, b []answer.PatchOperation) bool {
+	for _, x := range a {
+		if _, ok := x.Value.(bool); ok && slices.ContainsFunc(b, func(y answer.PatchOperation) bool { return x.Path == y.Path }) {
+			return true
+		}
+	}
+	return false
+}
+
+// step makes one change more, if it removes the blocker that it is for.
+func (s *search) step(w *chain, t *trail, at stop, c *change) bool {
+	if w.undoes(c) {
+		return false
+	}
+	next, ok := s.apply(t, c)
+	if !ok || !c.shifts && next.blockedBy(t, at) {
+		return false
+	}
+	w.changes, w.trails, w.stops = append(w.changes, c), append(w.trails, t), append(w.stops, at)
+	w.end = next
+	return true
+}
+
+// solve looks for further changes that let the request at the end of the way
+// through. An answer counts that nothing stops: what rests on an assumed Stage
+// or API has the stop that made it be assumed.
+func (s *search) solve(w *chain, depth int) bool {
+	t := w.end
+	if t.Verdict == answer.Allow {
+		return true
+	}
+	if t.Verdict != answer.Deny || depth == 0 || s.spent() {
+		return false
+	}
+	at := t.stops[0]
+	if i := slices.IndexFunc(t.stops, func(x stop) bool { return !t.moot(x) }); i >= 0 {
+		at = t.stops[i]
+	}
+	for _, c := range propose(t, at) {
+		for x := &c; x != nil; x = x.or {
+			n := len(w.changes)
+			if s.step(w, t, at, x) && s.solve(w, depth-1) {
+				return true
+			}
+			w.changes, w.trails, w.stops, w.end = w.changes[:n], w.trails[:n], w.stops[:n], t
+		}
+	}
+	return false
 }
 
 // apply asks again with c. A change that is refused, as one that would break
@@ -121,6 +215,9 @@ func (s *search) apply(t *trail, c *change) (*trail, bool) {
 		}
 		next.LinkUp = w.LinkUp // a Link is no more up than it was
 		w = next
+	}
+	if len(c.egress) > 0 {
+		w = w.dialling(c.egress)
 	}
 	if c.linkUp {
 		up := *w
@@ -149,6 +246,9 @@ func propose(t *trail, s stop) []change {
 	if s.in != nil {
 		t.web = s.in
 	}
+	if t.moot(s) {
+		return nil
+	}
 	family, _, _ := strings.Cut(s.code, "/")
 	switch family {
 	case "dns":
@@ -172,8 +272,17 @@ func propose(t *trail, s stop) []change {
 		return proposeMethod(t)
 	case "policy":
 		return proposePolicy(t, s)
+	case "backend":
+		return proposeEgress(t, s)
 	}
 	return nil
+}
+
+// moot tells whether a stop is a rule for a port on which nothing listens: to
+// open it helps nobody.
+func (t *trail) moot(s stop) bool {
+	return strings.HasPrefix(s.code, "sg/") &&
+		slices.ContainsFunc(t.stops, func(x stop) bool { return x.code == flow.ListenRefused && x.flow != nil })
 }
 
 // effects lists whom else a change of resources lets in and whom it keeps out,

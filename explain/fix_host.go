@@ -31,11 +31,11 @@ func proposeOtherName(t *trail, s stop) []change {
 		}
 		return append(out, t.privateDNSOff()...)
 	case request.CodeAPIIDMissing, request.CodeAPIIDUnknown, request.CodeHostUnknown, request.CodeUnknownName:
-		var out []change
+		out := t.aliasForCNAME()
 		if a == nil {
-			out = append(t.byMapping(), t.withAPIID()...)
+			out = append(out, t.byMapping()...)
+			out = append(out, t.withAPIID()...)
 		}
-		out = append(out, t.aliasForCNAME()...)
 		for _, name := range keys(t.s.APIs) {
 			api := t.s.APIs[name]
 			if api.Gateway != g || a != nil && api != a {

@@ -109,8 +109,11 @@ func (t *trail) judged(a request.Arrival, known int) {
 		switch s.Outcome {
 		case request.Stop:
 			t.stop(h, t.refusal(), stop{in: w, web: i})
-			if s.Code == request.CodeStageNotDeployed {
+			switch {
+			case s.Code == request.CodeStageNotDeployed:
 				t.undeployable()
+			case s.Code == request.CodeStageMissing && v.Stage != nil && v.Deployment != nil:
+				t.assume("what follows was judged as if the request named the Stage " + v.Stage.Name + " of API/" + v.API.Name)
 			}
 			continue
 		case request.Finding:

@@ -16,14 +16,18 @@ import (
 func (t *trail) webReason(s *request.Step) string {
 	v, a := &t.web.verdict, &t.web.arrival
 	note := ""
+	sni := a.SNI
+	if sni == "" {
+		sni = "a bare address"
+	}
 	if s.Note != "" {
 		note = ": " + s.Note
 	}
 	switch s.Code {
 	case request.CodeTLS:
-		return s.Component.String() + " presents a certificate for " + a.SNI + "."
+		return s.Component.String() + " presents a certificate for " + sni + "."
 	case request.CodeUnknownName:
-		return s.Component.String() + " has no certificate for " + a.SNI + note + "."
+		return s.Component.String() + " has no certificate for " + sni + note + "."
 	case request.CodePublicAccessOff:
 		return s.Component.String() + " answers no callers from outside its Endpoints: its public access is off."
 	case request.CodeHostUnknown:
@@ -103,6 +107,9 @@ func (t *trail) stageMissing(s *request.Step, note string) string {
 		text = s.Component.String() + " does not say which Stage is served under " + t.web.arrival.Gateway.Host
 	case s.Component.Kind == model.KindDomain:
 		text = s.Component.String() + " maps the path to a Stage that API/" + api.Name + " does not have"
+	}
+	if first, _, _ := strings.Cut(strings.TrimPrefix(t.web.arrival.Path, "/"), "/"); s.Component.Kind == model.KindAPI && s.Field == "" && first != "" {
+		text = "The path begins with " + first + ", and API/" + api.Name + " has no such Stage"
 	}
 	if names := keys(api.Stages); len(names) > 0 {
 		text += "; it has " + strings.Join(names, ", ")

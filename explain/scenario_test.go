@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -292,10 +293,21 @@ func follow(t *testing.T, s *scenario, f *answer.Fix, w *explain.World, q answer
 		}
 		docs[ref] = doc.(map[string]any)
 	}
+	for _, p := range f.Patch {
+		api, ok := strings.CutPrefix(p.Resource, "API/")
+		for ref, doc := range docs {
+			spec, _ := doc["spec"].(map[string]any)
+			if of, stage, _ := strings.Cut(ref.Name, "."); ok && server && ref.Kind == model.KindStage && of == api && spec["autoDeploy"] == true {
+				docs.deploy(t, api, stage) // as a server does by itself
+				break
+			}
+		}
+	}
 	down := map[string]bool{}
 	for l := range s.down {
 		down[l] = w.LinkUp != nil
 	}
+	var allowed []netip.Prefix
 	for _, c := range f.Commands {
 		word := strings.Fields(c)
 		switch word[1] {
@@ -305,6 +317,8 @@ func follow(t *testing.T, s *scenario, f *answer.Fix, w *explain.World, q answer
 			docs[model.Ref{Kind: model.KindEndpoint, Name: word[3]}]["status"].(map[string]any)["connection"] = model.Approved
 		case "config":
 			delete(down, strings.TrimPrefix(word[3], "link/"))
+		case "server":
+			allowed = append(allowed, netip.MustParsePrefix(word[3]))
 		case "apply", "get", "describe":
 		default:
 			t.Fatalf("%q: no such command", c)
@@ -324,6 +338,7 @@ func follow(t *testing.T, s *scenario, f *answer.Fix, w *explain.World, q answer
 		}
 	}
 	next := docs.world(t, server, nil)
+	next.Result.Snapshot.Internet.Egress = append(w.Snapshot().Internet.Egress, allowed...)
 	if len(down) > 0 && slices.Contains(slices.Collect(mapsValues(down)), true) {
 		next.LinkUp = func(l *snapshot.Link) bool { return !down[l.Name] }
 	}

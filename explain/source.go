@@ -94,7 +94,15 @@ func (w *World) absent(text string, kind model.Kind, name string, have []string)
 		return source{name: text, broken: r}, nil
 	}
 	msg := fmt.Sprintf("there is no %s %q", kind, name)
-	if len(have) > 0 && len(have) <= 20 {
+	best, least := "", maxTypos+1
+	for _, h := range have {
+		if d := distance(strings.ToLower(name), h, least); d < least {
+			best, least = h, d
+		}
+	}
+	if best != "" && least < len(best) {
+		msg += fmt.Sprintf("; did you mean %s/%s?", strings.ToLower(string(kind)), best)
+	} else if len(have) > 0 && len(have) <= 20 {
 		msg += "; there are " + strings.Join(have, ", ")
 	}
 	return source{}, &model.Error{Kind: model.NotFound, Op: "explain", Field: "from", Msg: msg}

@@ -9,6 +9,7 @@ import (
 
 	"postern.dev/postern/decide/flow"
 	"postern.dev/postern/decide/name"
+	"postern.dev/postern/decide/request"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
@@ -37,6 +38,8 @@ type stop struct {
 	flow *flow.Step
 	in   *web // of the HTTP part; nil elsewhere
 	web  int  // index of the step in the verdict of in, or -1
+	// to is where the backend is, if it may not be dialled.
+	to []request.Destination
 }
 
 // trace follows the question hop by hop. It answers no fixes.

@@ -4,6 +4,8 @@
 package explain
 
 import (
+	"net/netip"
+	"slices"
 	"time"
 
 	"postern.dev/postern/compile"
@@ -36,6 +38,21 @@ type World struct {
 
 // Snapshot is the compiled form of the World.
 func (w *World) Snapshot() *snapshot.Snapshot { return w.Result.Snapshot }
+
+// dialling is the World whose server may dial more.
+func (w *World) dialling(more []netip.Prefix) *World {
+	next, result, s := *w, *w.Result, *w.Result.Snapshot
+	s.Internet.Egress = append(slices.Clone(s.Internet.Egress), more...)
+	result.Snapshot, next.Result = &s, &result
+	next.Try = func(c model.Change) (*World, error) {
+		tried, err := w.Try(c)
+		if err != nil {
+			return nil, err
+		}
+		return tried.dialling(more), nil
+	}
+	return &next
+}
 
 // linkDown tells whether a Link is known to carry nothing.
 func (w *World) linkDown(l *snapshot.Link) bool { return w.LinkUp != nil && !w.LinkUp(l) }

@@ -24,7 +24,7 @@ func newExplainCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "explain --from SOURCE [-X METHOD] [-H 'k: v'] URL",
 		Short: "Say what becomes of a request, hop by hop: exit 0 allowed, 3 denied, 4 unknown",
-		Long: "SOURCE is host/NAME, link/NAME[/IP], gateway/NAME, selfhosted/NAME or internet[/IP].\n" +
+		Long: "SOURCE is host/NAME, link/NAME[/IP] or internet[/IP].\n" +
 			"URL has the scheme http, https, tcp (tcp://host:port), udp (udp://host:port) or dns (dns://name).",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -54,7 +54,7 @@ func newExplainCommand(a *app) *cobra.Command {
 		},
 	}
 	fl := c.Flags()
-	fl.StringVar(&q.From, "from", "", "who asks")
+	fl.StringVar(&q.From, "from", "", "who asks (required)")
 	fl.StringVarP(&q.Method, "request", "X", "", "method; default GET")
 	fl.StringArrayVarP(&headers, "header", "H", nil, "header field 'name: value'; may be repeated")
 	fl.BoolVarP(&q.Insecure, "insecure", "k", false, "the caller does not verify certificates")

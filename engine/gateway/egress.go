@@ -40,7 +40,7 @@ func (e *Engine) Egress(ctx context.Context, network, host string, port uint16) 
 				}
 			}
 			if !flow.Egress(&in, a.Addr()) {
-				return fmt.Errorf("%w: %s may not be dialled from the server; allow it with --allow-egress, or name a network in the Backend", upstream.ErrUnreachable, a.Addr())
+				return fmt.Errorf("%w: %s may not be dialled from the server; allow it with --allow-egress", upstream.ErrUnreachable, a.Addr())
 			}
 			return nil
 		},

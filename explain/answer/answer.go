@@ -8,8 +8,7 @@ package answer
 
 // Question asks what becomes of one request.
 type Question struct {
-	// From is host/NAME, link/NAME[/IP], gateway/NAME, selfhosted/NAME or
-	// internet[/IP].
+	// From is host/NAME, link/NAME[/IP] or internet[/IP].
 	From   string `json:"from"`
 	Method string `json:"method,omitempty"` // GET if empty
 	// URL has the scheme http, https, tcp, udp or dns.
@@ -160,7 +159,10 @@ type Fix struct {
 	// Request is a change of the request instead.
 	Request  *RequestChange `json:"request,omitempty"`
 	Commands []string       `json:"commands,omitempty"`
-	Verified bool           `json:"verified"`
+	// Then lists, in words, what else it was tried with: changes for what only
+	// shows once this one is made.
+	Then     []string `json:"then,omitempty"`
+	Verified bool     `json:"verified"`
 	// AlsoOpens lists what else the change, with the fixes it was tried with,
 	// would let in; Breaks what it would keep out that gets through now.
 	AlsoOpens []Opening `json:"alsoOpens,omitempty"`
@@ -172,8 +174,10 @@ type Fix struct {
 // Patch is a change of one resource as JSON Patch operations (RFC 6902) on its
 // manifest.
 type Patch struct {
-	Resource string           `json:"resource"`
-	Ops      []PatchOperation `json:"ops"`
+	Resource string `json:"resource"`
+	// At is where the resource stands, as FILE:LINE, if it was read from a file.
+	At  string           `json:"at,omitempty"`
+	Ops []PatchOperation `json:"ops"`
 }
 
 // PatchOperation is one operation of RFC 6902: add, replace or remove.

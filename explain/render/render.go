@@ -135,7 +135,7 @@ type page struct {
 }
 
 func (p *page) line(format string, args ...any) {
-	fmt.Fprintf(p, format, args...)
+	p.WriteString(strings.TrimRight(fmt.Sprintf(format, args...), " "))
 	p.WriteByte('\n')
 }
 
@@ -189,8 +189,12 @@ func (p *page) fixes(a *answer.Answer) {
 		f := &a.Fixes[i]
 		p.line("  %d. %s %s", i+1, f.Summary, p.dim("["+f.For+"]"))
 		for _, c := range f.Patch {
+			at := c.Resource
+			if c.At != "" {
+				at += " at " + c.At
+			}
 			for _, op := range c.Ops {
-				p.line("       change %s: %s", c.Resource, operation(&op))
+				p.line("       change %s: %s", at, operation(&op))
 			}
 		}
 		if f.Request != nil {
@@ -198,6 +202,9 @@ func (p *page) fixes(a *answer.Answer) {
 		}
 		for _, c := range f.Commands {
 			p.line("       run    %s", c)
+		}
+		for _, s := range f.Then {
+			p.line("       then   %s", s)
 		}
 		p.openings("opens ", f.AlsoOpens)
 		p.openings("breaks", f.Breaks)
@@ -239,11 +246,14 @@ func operation(op *answer.PatchOperation) string {
 }
 
 func request(r *answer.RequestChange) string {
-	s := "GET"
-	if r.Method != "" {
-		s = r.Method
+	s := r.URL
+	switch {
+	case !strings.HasPrefix(s, "http://") && !strings.HasPrefix(s, "https://"):
+	case r.Method != "":
+		s = r.Method + " " + s
+	default:
+		s = "GET " + s
 	}
-	s += " " + r.URL
 	for _, k := range slices.Sorted(maps.Keys(r.Headers)) {
 		s += " -H '" + k + ": " + r.Headers[k] + "'"
 	}
