@@ -56,5 +56,20 @@ func (c *call) may(o token.Operation, subject string) error {
 	if subject != "" {
 		msg += " as " + subject
 	}
-	return &model.Error{Kind: model.Denied, Msg: msg + "; use one that does"}
+	return &model.Error{Kind: model.Denied, Msg: msg + "; use one with the role " + rolesFor(o, subject)}
+}
+
+// rolesFor lists the roles that allow an operation on a subject.
+func rolesFor(o token.Operation, subject string) string {
+	var out []string
+	for _, r := range token.Roles {
+		switch {
+		case !r.Allows(o):
+		case subject != "" && r != token.Admin:
+			out = append(out, string(r)+" for "+subject)
+		default:
+			out = append(out, string(r))
+		}
+	}
+	return strings.Join(out, " or ")
 }

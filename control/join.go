@@ -51,6 +51,7 @@ func (c *call) join(kind model.Kind) (any, error) {
 			return nil, err
 		}
 		o := model.Clone(h.Set.Object(ref))
+		out.Replaced = o.Base().Status.PublicKey != "" && o.Base().Status.PublicKey != out.PublicKey
 		o.Base().Status.PublicKey = out.PublicKey
 		return put(o), nil
 	})

@@ -89,11 +89,7 @@ func (s *Server) serveRoute(rt route) http.Handler {
 		} else {
 			s.answer(c, status, out)
 		}
-		level := slog.LevelInfo
-		if rt.operation == "" && !rt.writing {
-			level = slog.LevelDebug // health checks come by the second
-		}
-		s.opts.Log.LogAttrs(ctx, level, "management request",
+		s.opts.Log.LogAttrs(ctx, slog.LevelDebug, "management request",
 			slog.String("request", c.id), slog.String("operation", rt.id), slog.String("path", r.URL.Path),
 			slog.String("token", c.token.ID), slog.Int("status", status),
 			slog.Duration("took", s.opts.Now().Sub(began).Round(time.Microsecond)))

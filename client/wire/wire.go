@@ -140,6 +140,8 @@ type Joined struct {
 	// PrivateKey is set only if the server made the pair. It is shown this once
 	// and kept nowhere.
 	PrivateKey string `json:"privateKey,omitempty"`
+	// Replaced tells that another key was registered before; it works no more.
+	Replaced bool `json:"replaced,omitempty"`
 	// Hub is the peer.
 	Hub        Hub      `json:"hub"`
 	DNS        []string `json:"dns"`
