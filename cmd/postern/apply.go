@@ -112,6 +112,7 @@ func newDeleteCommand(a *app) *cobra.Command {
 	var f format
 	c := &cobra.Command{
 		Use: "delete KIND NAME... | KIND/NAME... | -f FILE|DIR|-", Short: "Delete resources: all of them or none",
+		ValidArgsFunction: a.completeResources,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var os []model.Object
 			var err error

@@ -93,6 +93,12 @@ func TestGetWritesTablesAndManifests(t *testing.T) {
 	if out := sh.ok("describe", "endpoint", "corp-ep"); !strings.Contains(out, "Endpoint/corp-ep (revision") || !strings.Contains(out, "Ready: ") || !strings.Contains(out, "kind: Endpoint") {
 		t.Errorf("described: %s", out)
 	}
+	if out := sh.ok("get", "subnets"); !strings.Contains(out, "NETWORK") || !strings.Contains(out, "10.0.1.0/24") {
+		t.Errorf("the columns of a kind: %s", out)
+	}
+	if r := sh.run("get", "zones"); r.code != 0 || r.out != "" || r.err != "there are no zones\n" {
+		t.Errorf("an empty list: %+v", r)
+	}
 	sh.fails([]string{"get", "networts"}, "networts", "networks")
 	sh.fails([]string{"get", "network", "none"}, "Network/none", "does not exist")
 	sh.fails([]string{"get", "networks", "-o", "xml"}, "yaml, json and table")
@@ -146,6 +152,20 @@ func TestAMisspeltCommandLineIsPutRight(t *testing.T) {
 	}
 }
 
+func TestNamesAreCompleted(t *testing.T) {
+	sh := newShell(t)
+	sh.ok("apply", "-f", sh.file("world.yaml", world))
+	for line, want := range map[string]string{
+		"get net": "networks", "get host ": "laptop", "describe host/l": "host/laptop", "connect ": "laptop", "deploy ": "pets",
+		"config wireguard ": "hq", "endpoint approve ": "corp-ep", "get -o ": "yaml", "token create --role ": "viewer",
+	} {
+		args := append([]string{"__complete"}, strings.Split(line, " ")...)
+		if out := sh.ok(args...); !strings.Contains("\n"+out, "\n"+want+"\n") {
+			t.Errorf("%s: %s", line, out)
+		}
+	}
+}
+
 func TestDeleteIsAtomic(t *testing.T) {
 	sh := newShell(t)
 	sh.ok("apply", "-f", sh.file("world.yaml", world))
@@ -186,6 +206,9 @@ func TestDeployAndApprove(t *testing.T) {
 	if out := sh.ok("deploy", "pets"); out != "Deployment/pets.2 created, served by Stage/pets.prod\n" {
 		t.Errorf("again: %s", out)
 	}
+	if out := sh.ok("describe", "api/pets"); !strings.Contains(out, ".execute-api.eu-1.postern.internal/prod/pets\n") {
+		t.Errorf("how to call it: %s", out)
+	}
 	if out := sh.ok("endpoint", "approve", "corp-ep"); out != "Endpoint/corp-ep Approved\n" {
 		t.Errorf("approve: %s", out)
 	}
@@ -193,7 +216,7 @@ func TestDeployAndApprove(t *testing.T) {
 		t.Errorf("reject: %s", out)
 	}
 	sh.ok("apply", "-f", sh.file("private.yaml", strings.Replace(world, "type: regional", "type: private", 1)))
-	sh.fails([]string{"deploy", "pets"}, "Private REST API doesn't have a resource policy attached to it")
+	sh.fails([]string{"deploy", "pets"}, "Private REST API doesn't have a resource policy attached to it", "write spec.policy")
 }
 
 func TestExplainExitsByVerdict(t *testing.T) {
@@ -267,6 +290,15 @@ func TestTokensAreShownOnce(t *testing.T) {
 	sh.ok("token", "revoke", id)
 	sh.fails([]string{"token", "revoke", id}, id, "no token")
 	sh.fails([]string{"token", "create", "--role", "root"}, "root")
+	if out := sh.ok("token", "create", "--role", "viewer", "--settings", "view.yaml"); strings.Contains(out, "postern_") {
+		t.Errorf("printed although kept: %s", out)
+	}
+	if info, err := os.Stat("view.yaml"); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	sh.ok("get", "all", "--config", "view.yaml")
+	sh.fails([]string{"token", "list", "--config", "view.yaml"}, "role viewer", "use one with the role admin")
+	sh.fails([]string{"token", "create", "--role", "viewer", "--settings", "view.yaml"}, "exists already")
 }
 
 func TestConfigWireguardIsAFileThatStockClientsRead(t *testing.T) {
@@ -293,6 +325,9 @@ func TestConfigWireguardIsAFileThatStockClientsRead(t *testing.T) {
 	if err != nil || !again.Interface.PrivateKey.Equal(conf.Interface.PrivateKey) {
 		t.Errorf("with its own key: %v", err)
 	}
+	if r := sh.run("config", "wireguard", "laptop"); r.code != 0 || !strings.Contains(r.err, "Host/laptop had before is replaced") || !strings.HasPrefix(r.out, "# Host/laptop of Network/corp") {
+		t.Errorf("another key: %+v", r)
+	}
 	if out := sh.ok("config", "wireguard", "hq"); !strings.Contains(out, "AllowedIPs = 10.0.0.0/16\n") {
 		t.Errorf("a Link: %s", out)
 	}
@@ -306,21 +341,24 @@ func TestKeyOfAHostIsMadeOnceAndKeptPrivate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, err := hostKey(path)
-	if err != nil {
+	first, kept, err := hostKey(path)
+	if err != nil || kept {
+		t.Fatalf("kept %v, %v", kept, err)
+	}
+	if err := writePrivate(path, []byte(first.Reveal())); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	if again, err := hostKey(path); err != nil || !again.Equal(first) {
-		t.Errorf("the second time: %v", err)
+	if again, kept, err := hostKey(path); err != nil || !kept || !again.Equal(first) {
+		t.Errorf("the second time: kept %v, %v", kept, err)
 	}
 	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := hostKey(path); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+	if _, _, err := hostKey(path); err == nil || !strings.Contains(err.Error(), "chmod 600") {
 		t.Errorf("a key that others may read: %v", err)
 	}
 	other, err := hostFile("https://other:3443", "laptop", ".key")
@@ -372,6 +410,9 @@ func TestMistakesInTheCommandLineAreOneLine(t *testing.T) {
 	sh.fails([]string{"get", "networks", "--config", "absent.yaml"}, "absent.yaml")
 	if out := sh.ok("version"); !strings.HasPrefix(out, "postern ") {
 		t.Errorf("version: %s", out)
+	}
+	if out := sh.ok("--version"); out != sh.ok("version") {
+		t.Errorf("--version: %s", out)
 	}
 	if out := sh.ok("completion", "bash"); !strings.Contains(out, "postern") {
 		t.Error("no completion")

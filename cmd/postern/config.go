@@ -28,7 +28,8 @@ func newConfigCommand(a *app) *cobra.Command {
 		Long: "HOST|LINK is a name, or host/NAME or link/NAME where both exist. The server makes a key pair\n" +
 			"and shows the private key this once, unless --private-key names a file with one; the key that\n" +
 			"was registered before stops to work.",
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeNames(1, model.KindHost, model.KindLink),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.wireguard(cmd.Context(), args[0], keyFile)
 		},
@@ -60,10 +61,11 @@ func (a *app) wireguard(ctx context.Context, arg, keyFile string) error {
 		return err
 	}
 	defer c.Close()
-	joined, err := joinMember(ctx, c, arg, in)
+	ref, joined, err := joinMember(ctx, c, arg, in)
 	if err != nil {
 		return err
 	}
+	a.noteReplaced(ref, joined)
 	if joined.PrivateKey != "" {
 		if key, err = wgkey.ParsePrivate(joined.PrivateKey); err != nil {
 			return fmt.Errorf("the server's answer for %s: %w", arg, err)
@@ -73,34 +75,63 @@ func (a *app) wireguard(ctx context.Context, arg, keyFile string) error {
 	if err != nil {
 		return err
 	}
-	_, err = a.out.Write(conf.Reveal())
+	_, err = a.out.Write(append([]byte(heading(ref, joined)), conf.Reveal()...))
 	return err
+}
+
+// heading is what a wg-quick file says about itself.
+func heading(ref model.Ref, j wire.Joined) string {
+	lines := []string{fmt.Sprintf("%s of Network/%s, made by postern config wireguard. The server keeps no copy of the", ref, j.Network),
+		"private key; running the command again registers another key, and this file stops to work."}
+	if ref.Kind == model.KindLink {
+		lines = append(lines,
+			"For the router of the site: send what is for AllowedIPs through this tunnel, from the prefixes of the",
+			"Link (postern get links) and unmasked. Address is the router's own matter.")
+		if len(j.DNS) > 0 {
+			lines = append(lines, "DNS makes this machine ask the Network's resolver, which gives a Link the public view; other",
+				"machines of the site ask "+strings.Join(j.DNS, " or ")+" only if they are told to.")
+		}
+	} else if len(j.DNS) > 0 {
+		lines = append(lines, "DNS is the Network's resolver, which knows the private names. wg-quick needs resolvconf for the line.")
+	}
+	return "# " + strings.Join(lines, "\n# ") + "\n\n"
+}
+
+// noteReplaced warns that whoever had joined before is shut out.
+func (a *app) noteReplaced(ref model.Ref, j wire.Joined) {
+	if j.Replaced {
+		fmt.Fprintf(a.err, "warning: the key that %s had before is replaced; whoever uses it has to join again\n", ref)
+	}
 }
 
 // joinMember registers a key for what arg names: host/NAME, link/NAME, or the
 // one of these that exists.
-func joinMember(ctx context.Context, c *client.Client, arg string, in wire.Join) (wire.Joined, error) {
+func joinMember(ctx context.Context, c *client.Client, arg string, in wire.Join) (model.Ref, wire.Joined, error) {
 	kind, name, qualified := strings.Cut(arg, "/")
 	if qualified {
 		k, ok := model.ParseKind(kind)
 		if !ok || k != model.KindHost && k != model.KindLink {
-			return wire.Joined{}, usage("%q is neither host/NAME nor link/NAME", arg)
+			return model.Ref{}, wire.Joined{}, usage("%q is neither host/NAME nor link/NAME", arg)
 		}
-		return c.Join(ctx, model.Ref{Kind: k, Name: name}, in)
+		ref := model.Ref{Kind: k, Name: name}
+		joined, err := c.Join(ctx, ref, in)
+		return ref, joined, err
 	}
+	// A Host, or a token that may join but not read: then the Host is meant.
 	host, link := model.Ref{Kind: model.KindHost, Name: arg}, model.Ref{Kind: model.KindLink, Name: arg}
+	ref := host
 	_, hostErr := c.Get(ctx, host)
 	_, linkErr := c.Get(ctx, link)
 	switch {
 	case hostErr == nil && linkErr == nil:
-		return wire.Joined{}, usage("there is a Host and a Link called %q; write host/%s or link/%s", arg, arg, arg)
+		return model.Ref{}, wire.Joined{}, usage("there is a Host and a Link called %q; write host/%s or link/%s", arg, arg, arg)
 	case linkErr == nil:
-		return c.Join(ctx, link, in)
+		ref = link
 	case notFound(hostErr) && notFound(linkErr):
-		return wire.Joined{}, &model.Error{Kind: model.NotFound, Msg: fmt.Sprintf("there is neither a Host nor a Link called %q; postern get hosts and postern get links list them", arg)}
+		return model.Ref{}, wire.Joined{}, &model.Error{Kind: model.NotFound, Msg: fmt.Sprintf("there is neither a Host nor a Link called %q; postern get hosts and postern get links list them", arg)}
 	}
-	// A Host, or a token that may join but not read: then the Host is meant.
-	return c.Join(ctx, host, in)
+	joined, err := c.Join(ctx, ref, in)
+	return ref, joined, err
 }
 
 func notFound(err error) bool {

@@ -44,9 +44,10 @@ func newConnectCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "connect HOST [--forward PORT[:LOCAL]] [-- COMMAND ...]",
 		Short: "Join the network as a Host, without root",
-		Long: "Joins with a key of its own, which stays on this machine. COMMAND runs with the proxy variables\n" +
-			"set to a SOCKS5 proxy into the Network, which also resolves its private names. --forward offers a\n" +
-			"local port at the Host's address: 8080, 80:8080 or 80:127.0.0.1:8080.",
+		Long: "Joins with a key of its own, kept in postern/hosts of the user's configuration folder. COMMAND runs\n" +
+			"with the proxy variables set to a SOCKS5 proxy into the Network, which also resolves its private\n" +
+			"names. --forward offers a local port at the Host's address: 8080, 80:8080 or 80:127.0.0.1:8080.",
+		ValidArgsFunction: a.completeNames(1, model.KindHost),
 		Args: func(cmd *cobra.Command, args []string) error {
 			if n := cmd.ArgsLenAtDash(); len(args) == 0 || n < 0 && len(args) > 1 || n > 1 || n == 0 {
 				return usage("name one Host, and the command behind --: postern connect HOST -- COMMAND")
@@ -73,7 +74,7 @@ func (a *app) connect(ctx context.Context, host string, o connection) error {
 	}
 	level := slog.LevelError
 	if o.verbose {
-		level = slog.LevelInfo
+		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))
 	t, err := join.Open(join.Options{Config: conf, Log: log})
@@ -141,7 +142,7 @@ func (a *app) joinHost(ctx context.Context, host string) (*quick.Config, string,
 	if err != nil {
 		return nil, "", err
 	}
-	key, err := hostKey(path)
+	key, kept, err := hostKey(path)
 	if err != nil {
 		return nil, "", err
 	}
@@ -154,9 +155,17 @@ func (a *app) joinHost(ctx context.Context, host string) (*quick.Config, string,
 		return nil, "", err
 	}
 	defer c.Close()
-	joined, err := c.Join(ctx, model.Ref{Kind: model.KindHost, Name: host}, wire.Join{PublicKey: public.String()})
+	ref := model.Ref{Kind: model.KindHost, Name: host}
+	joined, err := c.Join(ctx, ref, wire.Join{PublicKey: public.String()})
 	if err != nil {
 		return nil, "", err
+	}
+	a.noteReplaced(ref, joined)
+	// A Host that does not exist leaves no key behind.
+	if !kept {
+		if err := writePrivate(path, []byte(key.Reveal()+"\n")); err != nil {
+			return nil, "", fmt.Errorf("keep the key of the Host: %w", err)
+		}
 	}
 	ca, err := hostFile(s.Address, host, ".ca.pem")
 	if err != nil {

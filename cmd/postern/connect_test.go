@@ -132,6 +132,9 @@ func TestConnectSaysWhyItCannot(t *testing.T) {
 	sh := newShell(t)
 	sh.ok("apply", "-f", sh.file("world.yaml", world))
 	sh.fails([]string{"connect", "nobody", "--", "true"}, "Host/nobody", "does not exist")
+	if keys, err := filepath.Glob(filepath.Join("user", "postern", "hosts", "*")); err != nil || len(keys) > 0 {
+		t.Errorf("a Host that does not exist has left %v, %v", keys, err)
+	}
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 300*time.Millisecond, errors.New("enough"))
 	defer cancel()
 	var out, errs strings.Builder

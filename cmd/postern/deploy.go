@@ -4,11 +4,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"postern.dev/postern/client/wire"
+	"postern.dev/postern/compile"
+	"postern.dev/postern/model"
 )
 
 func newDeployCommand(a *app) *cobra.Command {
@@ -16,6 +19,7 @@ func newDeployCommand(a *app) *cobra.Command {
 	var f format
 	c := &cobra.Command{
 		Use: "deploy API [--stage S]", Short: "Make a Deployment of an API and point a Stage at it", Args: cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeNames(1, model.KindAPI),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -23,6 +27,10 @@ func newDeployCommand(a *app) *cobra.Command {
 			}
 			defer c.Close()
 			done, err := c.Deploy(cmd.Context(), args[0], d)
+			if e, ok := errors.AsType[*model.Error](err); ok && e.Msg == compile.ErrNoPolicy.Error() {
+				// The server says it in the words of AWS.
+				e.Msg += "; write spec.policy, apply it, then deploy"
+			}
 			if err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 
 	"postern.dev/postern/client"
 	"postern.dev/postern/client/wire"
+	"postern.dev/postern/model"
 )
 
 func newEndpointCommand(a *app) *cobra.Command {
@@ -19,6 +20,7 @@ func newEndpointCommand(a *app) *cobra.Command {
 		var f format
 		sub := &cobra.Command{
 			Use: use + " NAME", Short: short, Args: cobra.ExactArgs(1),
+			ValidArgsFunction: a.completeNames(1, model.KindEndpoint),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				c, err := a.client()
 				if err != nil {

@@ -61,23 +61,12 @@ func parseKind(s string) (model.Kind, error) {
 	return k, nil
 }
 
-func completeKinds(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var out []string
-	for _, k := range model.Kinds {
-		out = append(out, k.Plural())
-	}
-	return out, cobra.ShellCompDirectiveNoFileComp
-}
-
 func newGetCommand(a *app) *cobra.Command {
 	var files, filter []string
 	var f format
 	c := &cobra.Command{
 		Use: "get KIND [NAME...] | KIND/NAME... | all | -f FILE|DIR|-", Short: "Show resources",
-		ValidArgsFunction: completeKinds,
+		ValidArgsFunction: a.completeResources,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			rs, single, err := a.fetch(cmd.Context(), args, files, filter)
 			if err != nil {
@@ -114,7 +103,13 @@ func (a *app) fetch(ctx context.Context, args, files, filter []string) (rs []wir
 		return nil, false, err
 	}
 	if len(refs) == 1 && refs[0].Name == "" {
-		rs, err = c.List(ctx, refs[0].Kind, filter...)
+		if rs, err = c.List(ctx, refs[0].Kind, filter...); err == nil && len(rs) == 0 {
+			with := ""
+			if len(filter) > 0 {
+				with = " with " + strings.Join(filter, " and ")
+			}
+			fmt.Fprintf(a.err, "there are no %s%s\n", refs[0].Kind.Plural(), with)
+		}
 		return rs, false, err
 	}
 	if len(filter) > 0 {
@@ -145,8 +140,8 @@ func newDescribeCommand(a *app) *cobra.Command {
 	var files, filter []string
 	f := table
 	c := &cobra.Command{
-		Use: "describe KIND [NAME...] | KIND/NAME... | -f FILE|DIR|-", Short: "Show resources in full, with their conditions",
-		ValidArgsFunction: completeKinds,
+		Use: "describe KIND [NAME...] | KIND/NAME... | all | -f FILE|DIR|-", Short: "Show resources in full, with their conditions",
+		ValidArgsFunction: a.completeResources,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			rs, single, err := a.fetch(cmd.Context(), args, files, filter)
 			if err != nil {
@@ -159,7 +154,7 @@ func newDescribeCommand(a *app) *cobra.Command {
 				if i > 0 {
 					fmt.Fprintln(a.out)
 				}
-				if err := a.describe(r); err != nil {
+				if err := a.describe(cmd.Context(), r); err != nil {
 					return err
 				}
 			}
@@ -174,7 +169,7 @@ func newDescribeCommand(a *app) *cobra.Command {
 
 // describe prints one resource: its conditions first, for that is what one
 // looks for, then all of it.
-func (a *app) describe(r wire.Resource) error {
+func (a *app) describe(ctx context.Context, r wire.Resource) error {
 	fmt.Fprintf(a.out, "%s (revision %d)\n", r.Ref(), r.Revision)
 	for _, c := range r.Status.Conditions {
 		holds := "no"
@@ -189,6 +184,20 @@ func (a *app) describe(r wire.Resource) error {
 			line += ": " + oneLine(c.Message)
 		}
 		fmt.Fprintln(a.out, line)
+	}
+	if r.Kind == model.KindAPI {
+		c, err := a.client()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		u, err := exampleURL(ctx, c, r)
+		if err != nil {
+			return err
+		}
+		if u != "" {
+			fmt.Fprintf(a.out, "  call it, for example: %s\n", u)
+		}
 	}
 	r.Status.Conditions = nil
 	text, err := manifests([]wire.Resource{r})

@@ -34,31 +34,25 @@ func hostFile(server, host, suffix string) (string, error) {
 	return filepath.Join(dir, safe.Replace(host)+"@"+safe.Replace(u.Host)+suffix), nil
 }
 
-// hostKey reads the private key of a Host, or makes one and keeps it, mode 0600.
-func hostKey(path string) (wgkey.Private, error) {
+// hostKey reads the private key of a Host, or makes one, which is not kept yet.
+func hostKey(path string) (key wgkey.Private, kept bool, err error) {
 	text, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return wgkey.Private{}, fmt.Errorf("read the key of the Host: %w", err)
+		return wgkey.Private{}, false, fmt.Errorf("read the key of the Host: %w", err)
 	default:
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o077 != 0 {
-			return wgkey.Private{}, usage("others may read the key %s; run chmod 600 on it", path)
+			return wgkey.Private{}, false, usage("others may read the key %s; run chmod 600 on it", path)
 		}
-		key, err := wgkey.ParsePrivate(strings.TrimSpace(string(text)))
+		key, err = wgkey.ParsePrivate(strings.TrimSpace(string(text)))
 		if err != nil {
-			return wgkey.Private{}, usage("%s holds no WireGuard key; delete it to make another", path)
+			return wgkey.Private{}, false, usage("%s holds no WireGuard key; delete it to make another", path)
 		}
-		return key, nil
+		return key, true, nil
 	}
-	key, err := wgkey.Generate()
-	if err != nil {
-		return wgkey.Private{}, err
-	}
-	if err := writePrivate(path, []byte(key.Reveal()+"\n")); err != nil {
-		return wgkey.Private{}, fmt.Errorf("keep the key of the Host: %w", err)
-	}
-	return key, nil
+	key, err = wgkey.Generate()
+	return key, false, err
 }
 
 // writePrivate writes a file of mode 0600, whole or not at all.

@@ -42,6 +42,7 @@ func (f *format) Set(s string) error {
 func outputFlag(c *cobra.Command, f *format) {
 	*f = table
 	c.Flags().VarP(f, "output", "o", "form of the output")
+	completeFlag(c, "output", string(table), string(asYML), string(asJSN))
 }
 
 func filesFlag(c *cobra.Command, files *[]string) {
@@ -132,22 +133,7 @@ func (a *app) resources(f format, rs []wire.Resource, single bool) error {
 	if single && len(rs) == 1 {
 		v = rs[0]
 	}
-	return a.print(f, v, func() error {
-		kinds := map[model.Kind]bool{}
-		for _, r := range rs {
-			kinds[r.Kind] = true
-		}
-		rows := make([][]string, len(rs))
-		for i, r := range rs {
-			name := r.Metadata.Name
-			if len(kinds) > 1 {
-				name = r.Ref().String()
-			}
-			ready, why := readiness(r.Status)
-			rows[i] = []string{name, ready, r.Status.ID, r.Status.Host, strings.Join(r.Status.Addresses, ","), r.Status.Connection, deployment(r), labels(r.Metadata.Labels), why}
-		}
-		return a.columns([]string{"NAME", "READY", "ID", "HOST", "ADDRESS", "CONNECTION", "DEPLOYMENT", "LABELS", "REASON"}, rows)
-	})
+	return a.print(f, v, func() error { return a.tabulate(rs) })
 }
 
 func readiness(s model.Status) (ready, why string) {

@@ -61,11 +61,13 @@ func run(ctx context.Context, args []string, s streams) int {
 		Short:         "A private API gateway, its network and the reasons why",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Version:       versionLine(),
 	}
 	root.PersistentFlags().StringVar(&a.config, "config", "", "client settings; default $"+settings.Variable+", ./postern-data/client.yaml, the user's configuration folder")
 	for _, c := range commands() {
 		root.AddCommand(c(a))
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetArgs(args)
 	root.SetIn(s.in)
 	root.SetOut(s.out)

@@ -5,11 +5,14 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"postern.dev/postern/client/settings"
 	"postern.dev/postern/client/wire"
+	"postern.dev/postern/model"
 )
 
 func newTokenCommand(a *app) *cobra.Command {
@@ -21,19 +24,36 @@ func newTokenCommand(a *app) *cobra.Command {
 func newTokenCreateCommand(a *app) *cobra.Command {
 	var t wire.NewToken
 	var f format
+	var file string
 	c := &cobra.Command{
-		Use: "create --role ROLE [--for SUBJECT]", Short: "Make a token and print it, this once", Args: cobra.NoArgs,
+		Use: "create --role ROLE [--for SUBJECT] [--settings FILE]", Short: "Make a token and print it, this once", Args: cobra.NoArgs,
+		Long: "Programs send the token as Authorization: Bearer. --settings writes a FILE for postern --config, with\n" +
+			"the address and the CA of this server and the token, for who is to use it.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
 			defer c.Close()
+			if _, err := os.Lstat(file); file != "" && err == nil {
+				return usage("--settings %s exists already; name another file", file)
+			}
 			made, err := c.CreateToken(cmd.Context(), t)
 			if err != nil {
 				return err
 			}
+			if file != "" {
+				if err := a.saveToken(file, made.Value); err != nil {
+					return fmt.Errorf("token %s is made, but not kept: %w", made.ID, err)
+				}
+				made.Value = ""
+			}
 			return a.print(f, made, func() error {
+				if file != "" {
+					_, err := fmt.Fprintf(a.out, "token %s is in %s; use it with --config %s\n", made.ID, file, file)
+					return err
+				}
+				fmt.Fprintln(a.err, "shown this once; send it as Authorization: Bearer, or make a client.yaml of it with --settings FILE")
 				_, err := fmt.Fprintln(a.out, made.Value)
 				return err
 			})
@@ -44,9 +64,21 @@ func newTokenCreateCommand(a *app) *cobra.Command {
 	fl.StringVar(&t.Subject, "for", "", "host/NAME or link/NAME for a host token, selfhosted/NAME for a selfhosted one")
 	fl.StringVar(&t.Lifetime, "lifetime", "", "how long it is valid, such as 720h; default until revoked")
 	fl.StringVar(&t.Comment, "comment", "", "what it is for")
+	fl.StringVar(&file, "settings", "", "write client settings with the token to this file, mode 0600, rather than print it")
+	completeFlag(c, "role", "admin", "publisher", "viewer", "host", "selfhosted")
 	outputFlag(c, &f)
 	_ = c.MarkFlagRequired("role") // fails only for a flag that does not exist
 	return c
+}
+
+// saveToken writes this client's settings with another token.
+func (a *app) saveToken(file, value string) error {
+	s, _, err := a.settings()
+	if err != nil {
+		return err
+	}
+	s.Token = model.NewSecret(value)
+	return settings.Save(file, s)
 }
 
 func newTokenListCommand(a *app) *cobra.Command {
