@@ -45,7 +45,7 @@ func (b *build) advise(a *model.API) {
 	}
 	b.lints(a, f.policyAt, f.policy)
 	if f.policyAt == "" && a.Spec.Type == model.Private {
-		b.advice(a, "NoPolicy", "the API cannot be deployed yet: "+ErrNoPolicy.Error()+"; write spec.policy")
+		b.advice(a, ReasonNoPolicy, "the API cannot be deployed yet: "+ErrNoPolicy.Error()+"; write spec.policy")
 	}
 }
 

@@ -71,6 +71,9 @@ const (
 	ConditionDeployed = "Deployed" // a Stage has a Deployment
 )
 
+// ReasonNoPolicy is the reason of advice that an API cannot be deployed yet.
+const ReasonNoPolicy = "NoPolicy"
+
 // build is one compilation in progress.
 type build struct {
 	opts   Options

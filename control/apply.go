@@ -44,7 +44,17 @@ func applyManifests(c *call) (any, error) {
 		return nil, err
 	}
 	c.etag = res.Revision
-	return applied(os, warnings, res, dry), nil
+	out := applied(os, warnings, res, dry)
+	refs := make([]model.Ref, len(out.Results))
+	for i, r := range out.Results {
+		refs[i] = r.Ref
+	}
+	conditions := res.Published.ConditionsOf
+	if dry {
+		conditions = c.foresee(res.Set)
+	}
+	out.Warnings = append(out.Warnings, warn(refs, conditions)...)
+	return out, nil
 }
 
 // matchesStore judges If-Match against the revision of the whole store.
@@ -215,7 +225,9 @@ func planManifests(c *call) (any, error) {
 		return nil, err
 	}
 	out := wire.Plan{Revision: res.Revision, Changes: []wire.Change{}, Gains: []answer.Opening{}, Losses: []answer.Opening{}, Warnings: warnings}
-	for _, ch := range res.Changes {
+	refs := make([]model.Ref, len(res.Changes))
+	for i, ch := range res.Changes {
+		refs[i] = ch.Ref
 		x := wire.Change{Ref: ch.Ref, Action: action(ch)}
 		if ch.Before != nil && ch.After != nil {
 			if x.Fields, err = differences(ch.Before, ch.After); err != nil {
@@ -230,6 +242,7 @@ func planManifests(c *call) (any, error) {
 			return nil, err
 		}
 		out.Gains, out.Losses = append(out.Gains, gains...), append(out.Losses, losses...)
+		out.Warnings = append(out.Warnings, warn(refs, c.foresee(res.Set))...)
 	}
 	return out, nil
 }

@@ -45,6 +45,8 @@ type Options struct {
 	// Reach lists the callers that a change would newly let in, and those it
 	// would shut out.
 	Reach func(ctx context.Context, before, after *model.Set) (gains, losses []answer.Opening, err error)
+	// Conditions are what there would be to say of resources if they were served.
+	Conditions func(*model.Set) map[model.Ref][]model.Condition
 	// Verify runs every ReachabilityTest.
 	Verify func(context.Context, World) ([]wire.TestResult, error)
 	// Request finds a request that has happened, with its explanation.

@@ -116,6 +116,9 @@ func newPlaneOn(t testing.TB, s store.Store) *plane {
 			}
 			return gains, losses, nil
 		},
+		Conditions: func(s *model.Set) map[model.Ref][]model.Condition {
+			return new(compile.Compiler).Compile(s, compile.Options{Base: base, Segment: []netip.Prefix{model.DefaultInternet}}).Conditions
+		},
 		Verify: func(_ context.Context, w World) ([]wire.TestResult, error) {
 			return []wire.TestResult{{Ref: model.Ref{Name: "t"}, Holds: w.Set.Len() > 0}}, nil
 		},

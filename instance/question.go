@@ -4,6 +4,7 @@
 package instance
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"strings"
 
 	"postern.dev/postern/decide/name"
+	"postern.dev/postern/decide/request"
 	"postern.dev/postern/engine/gateway"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/snapshot"
@@ -91,4 +93,32 @@ func firstOf(texts ...string) string {
 		}
 	}
 	return ""
+}
+
+// difference says how an explanation differs from what became of a request:
+// another revision may be explained than it met, and a backend that was taken
+// to answer may not have.
+func difference(r gateway.Record, a *answer.Answer) string {
+	if agrees(r, a) {
+		return ""
+	}
+	what := fmt.Sprintf("the request met %s and was answered status %d; the explanation says %s, %s", r.Code, r.Status, a.Verdict, a.Code)
+	switch {
+	case r.Revision != a.Revision:
+		return fmt.Sprintf("%s: it is of revision %d, and the request met revision %d", what, a.Revision, r.Revision)
+	case a.Verdict == answer.Allow && strings.HasPrefix(r.Code, "backend/"):
+		return what + ": it takes for granted that the backend answers, which it did not; what was recorded is what happened"
+	}
+	return what + "; what was recorded is what happened"
+}
+
+// agrees tells whether an explanation is of what became of a request.
+func agrees(r gateway.Record, a *answer.Answer) bool {
+	switch {
+	case a.Symptom.Status != 0 && a.Symptom.Status != r.Status:
+		return false
+	case r.Code == a.Code:
+		return true
+	}
+	return a.Verdict == answer.Allow && (a.Symptom.Status != 0 || r.Code == request.CodeAccepted)
 }

@@ -15,19 +15,37 @@ import (
 	"postern.dev/postern/explain/answer"
 )
 
-// A request is explained by what is served now; that it met something else is
-// said.
-func TestARequestThatMetAnotherRevisionIsToldSo(t *testing.T) {
-	r := gateway.Record{Revision: 7, Code: "policy/explicit-deny", Status: 403}
+// A request is explained by what is served now; that it met something else, or
+// that its backend was dead, is said.
+func TestWhatWasRecordedDecides(t *testing.T) {
+	denied := gateway.Record{Revision: 7, Code: "policy/explicit-deny", Status: 403}
+	dead := gateway.Record{Revision: 7, Code: "backend/refused", Status: 504}
+	response := func(status int) answer.Symptom { return answer.Symptom{Kind: answer.Response, Status: status} }
 	for name, c := range map[string]struct {
+		r    gateway.Record
 		a    answer.Answer
 		want string
 	}{
-		"the same":        {answer.Answer{Revision: 7, Code: "policy/explicit-deny"}, ""},
-		"nothing changed": {answer.Answer{Revision: 9, Code: "policy/explicit-deny"}, ""},
-		"changed":         {answer.Answer{Revision: 9, Code: "backend/ok"}, "it is revision 9 that is explained; the request met revision 7, where policy/explicit-deny decided and status 403 was answered"},
+		"the same":        {denied, answer.Answer{Revision: 7, Verdict: answer.Deny, Code: "policy/explicit-deny", Symptom: response(403)}, ""},
+		"nothing changed": {denied, answer.Answer{Revision: 9, Verdict: answer.Deny, Code: "policy/explicit-deny", Symptom: response(403)}, ""},
+		"changed": {
+			denied, answer.Answer{Revision: 9, Verdict: answer.Allow, Code: "backend/ok", Symptom: response(0)},
+			"the request met policy/explicit-deny and was answered status 403; the explanation says allow, backend/ok: it is of revision 9, and the request met revision 7",
+		},
+		"a dead backend": {
+			dead, answer.Answer{Revision: 7, Verdict: answer.Allow, Code: "backend/ok", Symptom: response(0)},
+			"the request met backend/refused and was answered status 504; the explanation says allow, backend/ok: it takes for granted that the backend answers, which it did not; what was recorded is what happened",
+		},
+		"another status": {
+			denied, answer.Answer{Revision: 7, Verdict: answer.Deny, Code: "policy/explicit-deny", Symptom: response(401)},
+			"the request met policy/explicit-deny and was answered status 403; the explanation says deny, policy/explicit-deny; what was recorded is what happened",
+		},
+		"sent to https": {
+			gateway.Record{Revision: 7, Code: "listen/x", Status: 308},
+			answer.Answer{Revision: 7, Verdict: answer.Allow, Code: "listen/accepted", Symptom: response(308)}, "",
+		},
 	} {
-		if got := since(r, &c.a); got != c.want {
+		if got := difference(c.r, &c.a); got != c.want {
 			t.Errorf("%s: got %q", name, got)
 		}
 	}

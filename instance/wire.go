@@ -168,6 +168,11 @@ func (i *Instance) reach(_ context.Context, before, after *model.Set) (gains, lo
 	return gains, losses, nil
 }
 
+// conditions are what there would be to say of resources if they were served.
+func (i *Instance) conditions(s *model.Set) map[model.Ref][]model.Condition {
+	return i.trial.Compile(s, i.compileOptions(0, nil)).Conditions
+}
+
 // request explains a request that has happened.
 func (i *Instance) request(_ context.Context, id string) (wire.Request, error) {
 	rec, ok := i.gateway.Recent(id)
@@ -183,18 +188,8 @@ func (i *Instance) request(_ context.Context, id string) (wire.Request, error) {
 	if err != nil {
 		return wire.Request{}, err
 	}
-	if s := since(rec, a); s != "" {
-		a.Assumptions = append(a.Assumptions, s)
-	}
-	return wire.Request{ID: id, Time: rec.Time, Question: q, Answer: *a}, nil
-}
-
-// since tells what became of a request, if what is served now would make
-// something else of it.
-func since(r gateway.Record, a *answer.Answer) string {
-	if r.Code == a.Code || r.Revision == a.Revision {
-		return ""
-	}
-	return fmt.Sprintf("it is revision %d that is explained; the request met revision %d, where %s decided and status %d was answered",
-		a.Revision, r.Revision, r.Code, r.Status)
+	return wire.Request{
+		ID: id, Time: rec.Time, Question: q, Answer: *a, Difference: difference(rec, a),
+		Recorded: wire.Recorded{Code: rec.Code, Status: rec.Status, Revision: rec.Revision},
+	}, nil
 }
