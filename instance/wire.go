@@ -14,7 +14,6 @@ import (
 	"postern.dev/postern/compile"
 	"postern.dev/postern/control"
 	"postern.dev/postern/control/registry"
-	"postern.dev/postern/engine/gateway"
 	"postern.dev/postern/explain"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"

@@ -207,8 +207,21 @@ type TestResult struct {
 type Request struct {
 	ID       string          `json:"id"`
 	Time     time.Time       `json:"time"`
+	Recorded Recorded        `json:"recorded"`
 	Question answer.Question `json:"question"`
-	Answer   answer.Answer   `json:"answer"`
+	// Answer explains the question as things are now.
+	Answer answer.Answer `json:"answer"`
+	// Difference says in words how the explanation differs from what was
+	// recorded; empty if it does not.
+	Difference string `json:"difference,omitempty"`
+}
+
+// Recorded is what became of a request: the code of what decided, the status
+// that was answered, and the revision that it met.
+type Recorded struct {
+	Code     string `json:"code"`
+	Status   int    `json:"status"`
+	Revision int64  `json:"revision"`
 }
 
 // Health answers the health checks.

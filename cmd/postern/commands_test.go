@@ -237,7 +237,8 @@ func TestExplainExitsByVerdict(t *testing.T) {
 			t.Errorf("%s: exit %d, %v", verdict, r.code, err)
 		}
 	}
-	if out := sh.ok("why", "abc"); !strings.Contains(out, "GET https://x/ from host/a") {
+	if out := sh.ok("why", "abc"); !strings.Contains(out, "GET https://x/ from host/a") ||
+		!strings.Contains(out, "recorded: status 504, backend/refused, at revision 3\n") || !strings.Contains(out, "differs: the backend was dead\n") {
 		t.Errorf("why: %s", out)
 	}
 	sh.fails([]string{"explain", "https://x/"}, "from")

@@ -96,6 +96,8 @@ func newWhyCommand(a *app) *cobra.Command {
 	var color bool
 	c := &cobra.Command{
 		Use: "why REQUEST-ID", Short: "Say why a request that has happened ended as it did", Args: cobra.ExactArgs(1),
+		Long: "REQUEST-ID is what the response has in x-amzn-RequestId. What was recorded of the request is shown first:\n" +
+			"status, code and revision. Below it the same question is explained as things are now.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -112,6 +114,11 @@ func newWhyCommand(a *app) *cobra.Command {
 					method = "GET"
 				}
 				fmt.Fprintf(a.out, "%s %s %s from %s\n", r.Time.Format("2006-01-02 15:04:05.000Z07:00"), method, r.Question.URL, r.Question.From)
+				fmt.Fprintf(a.out, "recorded: status %d, %s, at revision %d\n", r.Recorded.Status, r.Recorded.Code, r.Recorded.Revision)
+				if r.Difference != "" {
+					fmt.Fprintf(a.out, "the explanation below differs: %s\n", r.Difference)
+				}
+				fmt.Fprintln(a.out)
 				return render.Tree(a.out, &r.Answer, render.Options{Color: color})
 			})
 		},
