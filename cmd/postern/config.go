@@ -81,8 +81,11 @@ func (a *app) wireguard(ctx context.Context, arg, keyFile string) error {
 
 // heading is what a wg-quick file says about itself.
 func heading(ref model.Ref, j wire.Joined) string {
-	lines := []string{fmt.Sprintf("%s of Network/%s, made by postern config wireguard. The server keeps no copy of the", ref, j.Network),
-		"private key; running the command again registers another key, and this file stops to work."}
+	lines := []string{fmt.Sprintf("%s of Network/%s, made by postern config wireguard.", ref, j.Network)}
+	if j.PrivateKey != "" {
+		lines = append(lines, "The server keeps no copy of the private key. Running the command again registers another key, and then",
+			"this file stops to work.")
+	}
 	if ref.Kind == model.KindLink {
 		lines = append(lines,
 			"For the router of the site: send what is for AllowedIPs through this tunnel, from the prefixes of the",

@@ -74,7 +74,7 @@ func (a *app) connect(ctx context.Context, host string, o connection) error {
 	}
 	level := slog.LevelError
 	if o.verbose {
-		level = slog.LevelDebug
+		level = slog.LevelInfo
 	}
 	log := slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))
 	t, err := join.Open(join.Options{Config: conf, Log: log})

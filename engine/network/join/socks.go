@@ -80,7 +80,7 @@ func (c *Client) socks(ctx context.Context, in net.Conn, o *ProxyOptions) {
 	out, err := c.Dial(dctx, "tcp", to)
 	cancel()
 	if err != nil {
-		c.log.Debug("join: proxied dial failed", "to", to, "error", err)
+		c.log.Info("join: proxied dial failed", "to", to, "error", err)
 		_ = answer(in, replyCode(err), netip.AddrPort{})
 		_ = in.Close()
 		return
