@@ -86,7 +86,11 @@ func problemOf(err error, id string) wire.Problem {
 func (s *Server) refuse(c *call, err error) int {
 	p := problemOf(err, c.id)
 	if p.Status >= http.StatusInternalServerError {
-		s.opts.Log.LogAttrs(c.r.Context(), slog.LevelError, "management request failed",
+		level := slog.LevelError
+		if p.Status == http.StatusServiceUnavailable {
+			level = slog.LevelWarn // the caller is told all of it
+		}
+		s.opts.Log.LogAttrs(c.r.Context(), level, "management request failed",
 			slog.String("request", c.id), slog.String("path", c.r.URL.Path), slog.Any("error", err))
 	}
 	h := c.w.Header()
