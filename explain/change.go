@@ -51,6 +51,21 @@ func put(summary string, o model.Object, ops ...answer.PatchOperation) change {
 	return c
 }
 
+// byHand says where the manifests are to be changed, in place of the commands
+// that fetch them from a server: there is none.
+func (t *trail) byHand(f *answer.Fix) {
+	f.Patch = slices.Clone(f.Patch) // the proposal keeps its own
+	for i := range f.Patch {
+		kind, name, _ := strings.Cut(f.Patch[i].Resource, "/")
+		if o := t.w.Set.Object(model.Ref{Kind: model.Kind(kind), Name: name}); o != nil {
+			f.Patch[i].At = o.Base().Locate("metadata.name").String()
+		}
+	}
+	f.Commands = slices.DeleteFunc(slices.Clone(f.Commands), func(c string) bool {
+		return strings.HasPrefix(c, "postern get ") || strings.HasPrefix(c, "postern apply ")
+	})
+}
+
 // create is a change that adds a resource.
 func create(summary string, o model.Object) change {
 	ref := model.RefOf(o)
@@ -77,6 +92,8 @@ func specOf(o model.Object) any {
 	case *model.Peering:
 		return o.Spec
 	case *model.Domain:
+		return o.Spec
+	case *model.Stage:
 		return o.Spec
 	}
 	return nil

@@ -82,6 +82,9 @@ func (s *search) fix(t *trail, at stop, c *change) (tried, bool) {
 	f := tried{Fix: answer.Fix{
 		Summary: c.summary, For: at.code, Patch: c.patch, Request: c.request, Commands: c.commands, Verified: true,
 	}}
+	if t.w.AsWritten {
+		t.byHand(&f.Fix)
+	}
 	for i, more := range w.changes[1:] {
 		if !t.lists(w.trails[i+1], w.stops[i+1], at) {
 			f.Then, f.fresh = append(f.Then, more.summary), true

@@ -106,6 +106,15 @@ func (t *trail) deploy(a *snapshot.API, stage string) []change {
 	if !ok {
 		return nil
 	}
+	if name := a.Name + "." + stage; t.w.AsWritten {
+		// There is no server to deploy to.
+		if _, ok := model.Get[*model.Stage](t.w.Set, name); ok {
+			return t.follow(name)
+		}
+		return []change{create("give API/"+a.Name+" the Stage "+stage, &model.Stage{
+			Head: model.Head{Metadata: model.Metadata{Name: name}}, Spec: model.StageSpec{Deployment: model.Latest},
+		})}
+	}
 	puts := t.deployment(api, stage)
 	if puts == nil {
 		return nil
@@ -221,7 +230,11 @@ func (t *trail) redeployed(api *model.API, summary string, ops ...answer.PatchOp
 	c := put(summary, api, ops...)
 	name := api.Metadata.Name + "." + v.Stage.Name
 	st, ok := model.Get[*model.Stage](t.w.Set, name)
-	if ok && t.w.AsWritten && follows(st) {
+	if ok && t.w.AsWritten {
+		for _, f := range t.follow(name) {
+			c.summary += ", and " + f.summary
+			c.puts, c.patch = append(c.puts, f.puts...), append(c.patch, f.patch...)
+		}
 		return []change{c}
 	}
 	puts := t.deployment(api, v.Stage.Name)

@@ -92,3 +92,25 @@ func TestSourcesAreGuessed(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestFixesOfManifestsNeedNoServer: where only manifests are asked, the place in
+// them is told and no command that wants a server.
+func TestFixesOfManifestsNeedNoServer(t *testing.T) {
+	w := world(t, "../examples/private-api")
+	a := ask(t, w, answer.Question{From: "link/onprem/10.99.0.1", URL: "https://${Endpoint/corp.host}/test/pets", Headers: []answer.Header{{Name: "x-apigw-api-id", Value: "${API/petstore.id}"}}})
+	patched := false
+	for _, f := range a.Fixes {
+		if len(f.Commands) > 0 {
+			t.Errorf("%q wants %q", f.Summary, f.Commands)
+		}
+		for _, p := range f.Patch {
+			patched = true
+			if !strings.Contains(p.At, ".yaml:") {
+				t.Errorf("%q: %s is at %q", f.Summary, p.Resource, p.At)
+			}
+		}
+	}
+	if !patched {
+		t.Errorf("no fix changes a manifest: %+v", a.Fixes)
+	}
+}

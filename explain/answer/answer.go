@@ -175,7 +175,8 @@ type Fix struct {
 // manifest.
 type Patch struct {
 	Resource string `json:"resource"`
-	// At is where the resource stands, as FILE:LINE, if it was read from a file.
+	// At is where the resource stands, as FILE:LINE:COLUMN, where manifests were
+	// asked and not a server.
 	At  string           `json:"at,omitempty"`
 	Ops []PatchOperation `json:"ops"`
 }
