@@ -91,7 +91,7 @@ func TestWhatTheEnginesCannotBringUpIsACondition(t *testing.T) {
 	}
 	for ref, words := range map[model.Ref]string{corp: "WireGuard hub of Network/corp", main: "published port 443 is not served"} {
 		ok, why := ready(ref)
-		if ok || !strings.HasPrefix(why, "NotUp: "+words) || !strings.Contains(why, "address already in use") {
+		if ok || !strings.HasPrefix(why, "PortTaken: "+words) || !strings.Contains(why, "address already in use") {
 			t.Errorf("%s: ready %v, %q", ref, ok, why)
 		}
 	}

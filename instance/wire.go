@@ -5,9 +5,11 @@ package instance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"postern.dev/postern/client/wire"
@@ -91,7 +93,11 @@ func (i *Instance) engines(r model.Ref) []model.Condition {
 	if err == nil {
 		return nil
 	}
-	return []model.Condition{{Type: compile.ConditionReady, Reason: "NotUp", Message: err.Error() + "; it is tried again every " + retryEvery.String()}}
+	reason := "NotUp"
+	if errors.Is(err, syscall.EADDRINUSE) {
+		reason = "PortTaken"
+	}
+	return []model.Condition{{Type: compile.ConditionReady, Reason: reason, Message: err.Error() + "; it is tried again every " + retryEvery.String()}}
 }
 
 // Snapshot is the configuration that is being served.
