@@ -96,7 +96,7 @@ func newWhyCommand(a *app) *cobra.Command {
 	var color bool
 	c := &cobra.Command{
 		Use: "why REQUEST-ID", Short: "Say why a request that has happened ended as it did", Args: cobra.ExactArgs(1),
-		Long: "REQUEST-ID is what the response has in x-amzn-RequestId. What was recorded of the request is shown first:\n" +
+		Long: "REQUEST-ID is what the response has in x-postern-request-id. What was recorded of the request is shown first:\n" +
 			"status, code and revision. Below it the same question is explained as things are now.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
