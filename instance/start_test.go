@@ -29,20 +29,24 @@ func TestWhatWasRecordedDecides(t *testing.T) {
 		"the same":        {denied, answer.Answer{Revision: 7, Verdict: answer.Deny, Code: "policy/explicit-deny", Symptom: response(403)}, ""},
 		"nothing changed": {denied, answer.Answer{Revision: 9, Verdict: answer.Deny, Code: "policy/explicit-deny", Symptom: response(403)}, ""},
 		"changed": {
-			denied, answer.Answer{Revision: 9, Verdict: answer.Allow, Code: "backend/ok", Symptom: response(0)},
+			denied,
+			answer.Answer{Revision: 9, Verdict: answer.Allow, Code: "backend/ok", Symptom: response(0)},
 			"the request met policy/explicit-deny and was answered status 403; the explanation says allow, backend/ok: it is of revision 9, and the request met revision 7",
 		},
 		"a dead backend": {
-			dead, answer.Answer{Revision: 7, Verdict: answer.Allow, Code: "backend/ok", Symptom: response(0)},
+			dead,
+			answer.Answer{Revision: 7, Verdict: answer.Allow, Code: "backend/ok", Symptom: response(0)},
 			"the request met backend/refused and was answered status 504; the explanation says allow, backend/ok: it takes for granted that the backend answers, which it did not; what was recorded is what happened",
 		},
 		"another status": {
-			denied, answer.Answer{Revision: 7, Verdict: answer.Deny, Code: "policy/explicit-deny", Symptom: response(401)},
+			denied,
+			answer.Answer{Revision: 7, Verdict: answer.Deny, Code: "policy/explicit-deny", Symptom: response(401)},
 			"the request met policy/explicit-deny and was answered status 403; the explanation says deny, policy/explicit-deny; what was recorded is what happened",
 		},
 		"sent to https": {
 			gateway.Record{Revision: 7, Code: "listen/x", Status: 308},
-			answer.Answer{Revision: 7, Verdict: answer.Allow, Code: "listen/accepted", Symptom: response(308)}, "",
+			answer.Answer{Revision: 7, Verdict: answer.Allow, Code: "listen/accepted", Symptom: response(308)},
+			"",
 		},
 	} {
 		if got := difference(c.r, &c.a); got != c.want {

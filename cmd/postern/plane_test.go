@@ -78,8 +78,10 @@ func newShell(t *testing.T) *shell {
 			return []wire.TestResult{{Ref: model.Ref{Name: "t"}, Holds: sh.holds.Load(), Expected: "allow", Found: "deny"}}, nil
 		},
 		Request: func(_ context.Context, id string) (wire.Request, error) {
-			return wire.Request{ID: id, Question: answer.Question{From: "host/a", URL: "https://x/"}, Answer: sh.answer,
-				Recorded: wire.Recorded{Code: "backend/refused", Status: 504, Revision: 3}, Difference: "the backend was dead"}, nil
+			return wire.Request{
+				ID: id, Question: answer.Question{From: "host/a", URL: "https://x/"}, Answer: sh.answer,
+				Recorded: wire.Recorded{Code: "backend/refused", Status: 504, Revision: 3}, Difference: "the backend was dead",
+			}, nil
 		},
 	})
 	if err != nil {
