@@ -190,6 +190,11 @@ func parse(p []byte, quoted bool) (Info, error) {
 		i.Len = v6HeaderLen + int(binary.BigEndian.Uint16(p[4:]))
 		src = netip.AddrFrom16([16]byte(p[8:24]))
 		dst = netip.AddrFrom16([16]byte(p[24:40]))
+		if src.Is4In6() || dst.Is4In6() {
+			// They are not for the wire (RFC 4038, 4.2), and who compares
+			// addresses would take them for those of IPv4.
+			return Info{}, ErrHeader
+		}
 		i.TTL = p[7]
 		if err := i.extensions(p, p[6]); err != nil {
 			return Info{}, err
