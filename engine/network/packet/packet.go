@@ -191,7 +191,8 @@ func parse(p []byte, quoted bool) (Info, error) {
 		src = netip.AddrFrom16([16]byte(p[8:24]))
 		dst = netip.AddrFrom16([16]byte(p[24:40]))
 		if src.Is4In6() || dst.Is4In6() {
-			// They are not for the wire (RFC 4038, 4.2), and who compares
+			// They are neither source nor destination on a wire (RFC 6890,
+			// table 20), and who compares
 			// addresses would take them for those of IPv4.
 			return Info{}, ErrHeader
 		}
