@@ -24,19 +24,20 @@ var ErrNoPolicy = errors.New("Private REST API doesn't have a resource policy at
 func (b *build) apis() {
 	apis := all[*model.API](b)
 	b.out.APIs = make(map[string]*snapshot.API, len(apis))
+	lines := make(map[string]*line, len(apis))
 	for _, a := range apis {
 		b.api(a)
 		b.advise(a)
+		lines[a.Metadata.Name] = &line{saved: a, compiled: b.out.APIs[a.Metadata.Name]}
 	}
-	deployments := all[*model.Deployment](b)
-	newest := make(map[string]*model.Deployment, len(deployments))
-	for _, d := range deployments {
-		if n := newest[d.Spec.API]; n == nil || d.Spec.Number > n.Spec.Number {
-			newest[d.Spec.API] = d
+	for _, d := range all[*model.Deployment](b) {
+		l := lines[d.Spec.API]
+		if l != nil && (l.newest == nil || d.Spec.Number > l.newest.Spec.Number) {
+			l.newest = d
 		}
 	}
 	for _, s := range all[*model.Stage](b) {
-		b.stage(s, newest)
+		b.stage(s, lines)
 	}
 	for _, a := range apis {
 		b.pending(a)
@@ -45,6 +46,13 @@ func (b *build) apis() {
 	for _, g := range b.out.Gateways {
 		sortMappings(g.Paths)
 	}
+}
+
+// line is an API with what its Stages can serve of it.
+type line struct {
+	saved    *model.API
+	compiled *snapshot.API // nil if it did not compile
+	newest   *model.Deployment
 }
 
 func (b *build) api(a *model.API) {
@@ -84,14 +92,14 @@ func associatedName(a *snapshot.API, e *snapshot.Endpoint) string {
 	return a.ID + "-" + e.ID + "." + rest
 }
 
-func (b *build) stage(s *model.Stage, newest map[string]*model.Deployment) {
+func (b *build) stage(s *model.Stage, lines map[string]*line) {
 	api, short, _ := strings.Cut(s.Metadata.Name, ".")
-	x := b.out.APIs[api]
-	if x == nil {
+	l := lines[api]
+	if l == nil || l.compiled == nil {
 		b.absent(s, "metadata.name", model.KindAPI, api)
 		return
 	}
-	a, _ := get[*model.API](b, api)
+	a, x := l.saved, l.compiled
 	st := &snapshot.Stage{Name: short, API: x, Variables: s.Spec.Variables}
 	x.Stages[short] = st
 	b.unserved(s, "spec.throttle", s.Spec.Throttle != nil, "; calls are not limited")
@@ -112,7 +120,7 @@ func (b *build) stage(s *model.Stage, newest map[string]*model.Deployment) {
 		b.assume["Stage/"+s.Metadata.Name+" is not deployed: it does not follow the latest Deployment"] = true
 	}
 
-	d := b.served(s, newest[api])
+	d := b.served(s, l.newest)
 	if d == nil {
 		b.note(model.RefOf(s), model.Condition{
 			Type: ConditionDeployed, Reason: "NoDeployment",
@@ -127,7 +135,10 @@ func (b *build) stage(s *model.Stage, newest map[string]*model.Deployment) {
 		return
 	}
 	st.Deployment = compiled
-	st.Stale = differences(&d.Spec.Spec, &a.Spec)
+	// It cannot fail: two specs can always be compared.
+	st.Stale, _ = b.memo.stale.get(specPair{&d.Spec.Spec, &a.Spec}, func() ([]string, error) {
+		return differences(&d.Spec.Spec, &a.Spec), nil
+	})
 	if len(st.Stale) > 0 {
 		b.note(model.RefOf(s), model.Condition{
 			Type: ConditionStale, Status: true, Reason: "SavedNotDeployed",
@@ -146,6 +157,9 @@ func (b *build) served(s *model.Stage, newest *model.Deployment) *model.Deployme
 	}
 	if ref == "" {
 		return nil
+	}
+	if n, ok := ref.Number(); ok && newest != nil && newest.Spec.Number == n {
+		return newest
 	}
 	api, _, _ := strings.Cut(s.Metadata.Name, ".")
 	d, _ := get[*model.Deployment](b, api+"."+string(ref))
@@ -210,6 +224,10 @@ func hasPolicy(raw json.RawMessage) bool {
 	t := bytes.TrimSpace(raw)
 	return len(t) > 0 && !bytes.Equal(t, []byte("null")) && !bytes.Equal(t, []byte(`""`))
 }
+
+// specPair are two specs to compare; specs are immutable, so their places stand
+// for their content.
+type specPair struct{ served, saved *model.APISpec }
 
 // differences lists the fields of an API that need a Deployment to take effect
 // and in which served and saved differ. Its type is none of them: where an API

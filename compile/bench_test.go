@@ -4,8 +4,10 @@
 package compile_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"runtime"
 	"strings"
 	"testing"
@@ -21,6 +23,9 @@ const (
 	manyRules = 10_000
 	routes    = 20
 )
+
+// served compiles as a server does.
+var served = compile.Options{Base: model.DefaultBase, Segment: []netip.Prefix{model.DefaultInternet}}
 
 // large is a configuration of that size, each API with a document of its own.
 func large(b *testing.B) *model.Set {
@@ -48,6 +53,10 @@ func large(b *testing.B) *model.Set {
 			Subnet: fmt.Sprintf("s%d", h%50), SecurityGroups: []string{fmt.Sprintf("g%d", h%10)},
 		}})
 	}
+	endpoint, err := model.NamedIDs().NewID(model.Ref{Kind: model.KindEndpoint, Name: "ep"}, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
 	for a := range manyAPIs {
 		name := fmt.Sprintf("api%d", a)
 		spec := model.APISpec{
@@ -55,9 +64,13 @@ func large(b *testing.B) *model.Set {
 			// As people write it: the Endpoint by its name.
 			Policy: json.RawMessage(fmt.Sprintf(`{"Version":"2012-10-17","Statement":[{"Sid":"team%d","Effect":"Allow","Principal":"*","Action":"execute-api:Invoke","Resource":"execute-api:/*","Condition":{"StringEquals":{"aws:SourceVpce":"${Endpoint/ep.id}"}}}]}`, a)),
 		}
+		// As postern deploy copies it: what the names mean.
+		deployed := spec
+		deployed.OpenAPI = bytes.Clone(spec.OpenAPI)
+		deployed.Policy = bytes.ReplaceAll(spec.Policy, []byte("${Endpoint/ep.id}"), []byte(endpoint))
 		objects = append(objects,
 			&model.API{Head: named(name), Spec: spec},
-			&model.Deployment{Head: named(name + ".1"), Spec: model.DeploymentSpec{API: name, Number: 1, Spec: spec}},
+			&model.Deployment{Head: named(name + ".1"), Spec: model.DeploymentSpec{API: name, Number: 1, Spec: deployed}},
 			&model.Stage{Head: named(name + ".prod"), Spec: model.StageSpec{Deployment: "1"}},
 		)
 	}
@@ -89,7 +102,7 @@ func BenchmarkCompileFromNothing(b *testing.B) {
 	b.ResetTimer()
 	var r *compile.Result
 	for b.Loop() {
-		r = new(compile.Compiler).Compile(set, options)
+		r = new(compile.Compiler).Compile(set, served)
 	}
 	b.StopTimer()
 	runtime.GC()
@@ -105,7 +118,7 @@ func BenchmarkCompileFromNothing(b *testing.B) {
 func BenchmarkCompileAfterOneChange(b *testing.B) {
 	set := large(b)
 	var c compile.Compiler
-	c.Compile(set, options)
+	c.Compile(set, served)
 	g, _ := model.Get[*model.SecurityGroup](set, "g3")
 	n := 0
 	b.ResetTimer()
@@ -115,6 +128,6 @@ func BenchmarkCompileAfterOneChange(b *testing.B) {
 		x.Spec.Rules[0].Priority = 1 + n%1000
 		next := set.Clone()
 		next.Put(x)
-		c.Compile(next, options)
+		c.Compile(next, served)
 	}
 }

@@ -24,6 +24,7 @@ type Compiler struct {
 	// deployments, findings and lints are by the place of a spec or policy; what
 	// they are made of is asked for only where these do not know.
 	deployments memo[deploymentKey, *snapshot.Deployment]
+	stale       memo[specPair, []string]
 	findings    memo[*model.APISpec, findings]
 	lints       memo[lintKey, []compileiam.Finding]
 	expansions  memo[model.Object, expansion]
@@ -119,6 +120,7 @@ func (c *Compiler) begin() {
 		c.groups = compilesg.New()
 	}
 	c.deployments.begin()
+	c.stale.begin()
 	c.expansions.begin()
 	c.findings.begin()
 	c.lints.begin()
@@ -129,6 +131,7 @@ func (c *Compiler) begin() {
 
 func (c *Compiler) end() {
 	c.deployments.end()
+	c.stale.end()
 	c.expansions.end()
 	c.findings.end()
 	c.lints.end()
