@@ -188,13 +188,36 @@ func (s *Store) Close() error {
 	s.ops.Wait()
 	patience.Stop()
 	s.end(store.NewError(store.ErrClosed, "", nil))
-	s.loops.Wait()
-	s.state.Close()
-	s.err = closeClient(s.client)
+	s.err = s.stop()
 	if s.server != nil {
 		s.err = errors.Join(s.err, s.server.close())
 	}
 	return s.err
+}
+
+// stop ends the loops and the client. Where an embedded etcd gave up, a call
+// into it may never return; then it is waited for no longer than for etcd.
+func (s *Store) stop() error {
+	stopped := make(chan error, 1)
+	go func() {
+		s.loops.Wait()
+		s.state.Close()
+		stopped <- closeClient(s.client)
+	}()
+	if s.server == nil {
+		return <-stopped
+	}
+	select {
+	case err := <-stopped:
+		return err
+	case <-s.server.failed.Done():
+	}
+	select {
+	case err := <-stopped:
+		return err
+	case <-time.After(stopGrace):
+		return store.NewError(store.ErrUnavailable, "etcd does not answer after its failure; restart the process", context.Cause(s.server.failed))
+	}
 }
 
 func closeClient(c *clientv3.Client) error {
