@@ -30,10 +30,11 @@ type Options struct {
 	// Own holds the server's own addresses, which are never dialled for others.
 	Own []netip.Addr
 	// Management holds the management plane's own source addresses: the tag
-	// ApiManagement.
+	// ApiManagement. If empty, it is the first address of each Segment, after
+	// the base.
 	Management []netip.Addr
 	// Probes holds the source addresses of health probes: the tag
-	// AzureLoadBalancer.
+	// AzureLoadBalancer. If empty, it is the second address of each Segment.
 	Probes []netip.Addr
 	// Hub gives a Network's WireGuard key and port; nil when there is none to
 	// give, as for manifests alone.
@@ -99,6 +100,8 @@ type build struct {
 
 // Compile compiles set. It changes neither set nor what is in it.
 func (c *Compiler) Compile(set *model.Set, opts Options) *Result {
+	opts.Management = orReserved(opts.Management, opts.Segment, 1)
+	opts.Probes = orReserved(opts.Probes, opts.Segment, 2)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.begin()
@@ -125,11 +128,12 @@ func (c *Compiler) Compile(set *model.Set, opts Options) *Result {
 			Backends:  map[string]*snapshot.Backend{},
 			Public:    &snapshot.View{Zones: map[string]*snapshot.Zone{}},
 			Internet: snapshot.Internet{
-				Prefixes: opts.Segment,
-				Gateways: map[netip.Addr]*snapshot.Gateway{},
-				NAT:      map[netip.Addr]*snapshot.Network{},
-				Egress:   opts.Egress,
-				Own:      opts.Own,
+				Prefixes:   opts.Segment,
+				Gateways:   map[netip.Addr]*snapshot.Gateway{},
+				NAT:        map[netip.Addr]*snapshot.Network{},
+				Egress:     opts.Egress,
+				Own:        opts.Own,
+				Management: opts.Management,
 			},
 		},
 	}
@@ -137,6 +141,7 @@ func (c *Compiler) Compile(set *model.Set, opts Options) *Result {
 	b.networks()
 	b.backends()
 	b.gateways()
+	b.nodes()
 	b.interfaces()
 	b.groups()
 	b.routes()
@@ -145,6 +150,22 @@ func (c *Compiler) Compile(set *model.Set, opts Options) *Result {
 	b.names()
 	c.end()
 	return &Result{Snapshot: b.out, Conditions: b.conds, Assumptions: b.assumptions()}
+}
+
+// orReserved is as, or else the n-th address of each prefix of the segment, of
+// those that are kept for Postern itself.
+func orReserved(as []netip.Addr, segment []netip.Prefix, n int) []netip.Addr {
+	if len(as) > 0 {
+		return as
+	}
+	for _, p := range segment {
+		a := p.Masked().Addr()
+		for range n {
+			a = a.Next()
+		}
+		as = append(as, a)
+	}
+	return as
 }
 
 // fail notes that o is not ready.

@@ -4,8 +4,10 @@
 package compile
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	compileiam "postern.dev/postern/compile/iam"
 	"postern.dev/postern/model"
@@ -23,31 +25,147 @@ func (b *build) gateways() {
 			Name: g.Metadata.Name, ID: g.Status.ID, Region: g.Spec.Region, Host: g.Status.Host,
 			PublicAccess: g.Spec.PublicAccess == nil || *g.Spec.PublicAccess,
 			HTTP:         g.Spec.HTTP,
-			PublicPorts:  map[uint16]snapshot.Component{443: snapshot.ComponentGateway},
-			Hosts:        make(map[string]*snapshot.Host, published[g.Metadata.Name]+1),
+			Mode:         firstOf(g.Spec.NetworkMode, model.ModeNone),
+			Hosts:        make(map[string]*snapshot.Host, published[g.Metadata.Name]+5),
 			APIs:         make(map[string]*snapshot.API, published[g.Metadata.Name]),
 		}
-		switch g.Spec.HTTP {
-		case "redirect":
-			x.PublicPorts[80] = snapshot.ComponentRedirect
-		case "serve":
-			x.PublicPorts[80] = snapshot.ComponentGateway
-		}
-		if g.Spec.NetworkMode != "" && g.Spec.NetworkMode != "none" {
-			b.failf(g, "Unsupported", "spec.networkMode: %q is not served by this version; leave it out or write none", g.Spec.NetworkMode)
-			continue
-		}
-		if g.Spec.Outbound != nil {
-			b.failf(g, "Unsupported", "spec.outbound: integration with a Subnet is not served by this version; leave it out")
-			continue
-		}
+		publish(x)
 		x.Public = addrs([]string{firstOf(g.Spec.PublicAddress, g.Status.PublicAddress)})
-		for _, a := range x.Public {
+		x.Configuration = addrs([]string{g.Status.ConfigurationAddress})
+		for _, a := range slices.Concat(x.Public, x.Configuration) {
 			b.out.Internet.Gateways[a] = x
 		}
 		x.Hosts[x.Host] = &snapshot.Host{Kind: snapshot.HostOwn, Name: x.Host}
+		for _, c := range named {
+			name := componentHost(x, c, b.opts.Base)
+			x.Hosts[name] = &snapshot.Host{Kind: snapshot.HostComponent, Name: name, Component: c}
+		}
 		b.out.Gateways[x.Name] = x
 	}
+}
+
+// named are the components that have a host name of their own.
+var named = []snapshot.Component{
+	snapshot.ComponentManagement, snapshot.ComponentConfiguration, snapshot.ComponentPortal, snapshot.ComponentSCM,
+}
+
+// The ports of Gateways, and of HTTP in clear where it is published.
+const (
+	portHTTP       = 80
+	portHTTPS      = 443
+	portManagement = 3443
+)
+
+// publish fills in what g listens on: everything on its public addresses if it
+// is not injected; with nodes in a Network, everything there, and outside what
+// its mode leaves. External mode keeps the management plane and the
+// configuration from the public port 443, internal mode everything but the
+// management plane's own port.
+func publish(g *snapshot.Gateway) {
+	const (
+		gateway       = snapshot.ComponentGateway
+		management    = snapshot.ComponentManagement
+		configuration = snapshot.ComponentConfiguration
+		portal, scm   = snapshot.ComponentPortal, snapshot.ComponentSCM
+	)
+	g.PublicPorts = map[uint16]snapshot.Components{portManagement: {management}}
+	switch g.Mode {
+	case model.ModeNone:
+		g.PublicPorts[portHTTPS] = snapshot.Components{gateway, management, portal, scm}
+		g.ConfigurationPorts = map[uint16]snapshot.Components{portHTTPS: {configuration}}
+	case model.ModeExternal:
+		g.PublicPorts[portHTTPS] = snapshot.Components{gateway, portal, scm}
+	}
+	if g.Mode != model.ModeNone {
+		g.PrivatePorts = map[uint16]snapshot.Components{
+			portHTTPS:      {gateway, management, configuration, portal, scm},
+			portManagement: {management},
+		}
+	}
+	if g.HTTP == model.HTTPRedirect || g.HTTP == model.HTTPServe {
+		if g.Mode != model.ModeInternal {
+			g.PublicPorts[portHTTP] = snapshot.Components{gateway}
+		}
+		if g.PrivatePorts != nil {
+			g.PrivatePorts[portHTTP] = snapshot.Components{gateway}
+		}
+	}
+}
+
+// nodes gives injected and integrated Gateways their interfaces.
+func (b *build) nodes() {
+	for _, g := range all[*model.Gateway](b) {
+		x := b.out.Gateways[g.Metadata.Name]
+		if x == nil {
+			continue
+		}
+		if x.Mode != model.ModeNone {
+			i := b.node(g, x, "spec.subnet", g.Spec.Subnet, firstOf(g.Status.Addresses...))
+			if i == nil {
+				b.withdraw(x)
+				continue
+			}
+			x.Nodes = []*snapshot.Interface{i}
+		}
+		if g.Spec.Outbound != nil {
+			if x.Outbound = b.node(g, x, "spec.outbound.subnet", g.Spec.Outbound.Subnet, g.Status.OutboundAddress); x.Outbound == nil {
+				b.withdraw(x)
+			}
+		}
+	}
+}
+
+// node makes one interface of a Gateway.
+func (b *build) node(g *model.Gateway, x *snapshot.Gateway, field, subnet, address string) *snapshot.Interface {
+	s := b.subnets[subnet]
+	if s == nil {
+		b.absent(g, field, model.KindSubnet, subnet)
+		return nil
+	}
+	as := addrs([]string{address})
+	if len(as) == 0 {
+		b.failf(g, "NoAddress", "%s: no address was assigned in Subnet/%s", field, s.Name)
+		return nil
+	}
+	i := &snapshot.Interface{Owner: model.RefOf(g), Network: s.Network, Subnet: s, Addr: as[0], Gateway: x}
+	if !b.attach(g, i, g.Spec.SecurityGroups) {
+		return nil
+	}
+	group := x.Name + model.ManagedSuffix
+	b.members[group] = append(b.members[group], i)
+	return i
+}
+
+// withdraw takes back a Gateway that is not where it should be: it is not
+// served elsewhere instead.
+func (b *build) withdraw(g *snapshot.Gateway) {
+	delete(b.out.Gateways, g.Name)
+	for _, a := range slices.Concat(g.Public, g.Configuration) {
+		delete(b.out.Internet.Gateways, a)
+	}
+	nodes := g.Nodes
+	if g.Outbound != nil {
+		nodes = append(slices.Clip(nodes), g.Outbound)
+	}
+	b.detach(nodes)
+}
+
+// managed is the managed group of a Gateway's nodes: its own ports from
+// anywhere, and everything outward.
+func managed(g *snapshot.Gateway, network string) *model.SecurityGroup {
+	r := model.Rule{Name: "published", Direction: model.Inbound, Action: model.Allow, Protocol: "tcp"}
+	for _, port := range slices.Sorted(maps.Keys(g.PrivatePorts)) {
+		r.Ports = append(r.Ports, strconv.Itoa(int(port)))
+	}
+	m := &model.SecurityGroup{
+		Head: model.Head{Metadata: model.Metadata{Name: g.Name + model.ManagedSuffix}},
+		Spec: model.SecurityGroupSpec{Network: network, Defaults: model.DefaultsStrict},
+	}
+	if len(r.Ports) > 0 {
+		m.Spec.Rules = []model.Rule{r}
+	}
+	model.Default(m)
+	return m
 }
 
 func (b *build) endpoint(e *model.Endpoint) {
@@ -78,7 +196,7 @@ func (b *build) endpoint(e *model.Endpoint) {
 		s := b.subnets[name]
 		if s == nil {
 			b.absent(e, "spec.subnets", model.KindSubnet, name)
-			b.detach(x)
+			b.detach(x.Interfaces)
 			return
 		}
 		x.Network = s.Network
@@ -86,7 +204,7 @@ func (b *build) endpoint(e *model.Endpoint) {
 			Owner: model.RefOf(e), Network: s.Network, Subnet: s, Addr: as[i], Endpoint: x,
 		}
 		if !b.attach(e, n, e.Spec.SecurityGroups) {
-			b.detach(x)
+			b.detach(x.Interfaces)
 			return
 		}
 		x.Interfaces = append(x.Interfaces, n)
@@ -104,11 +222,15 @@ func (b *build) endpoint(e *model.Endpoint) {
 	b.out.Endpoints[x.Name] = x
 }
 
-// detach takes back the interfaces of an Endpoint that did not compile.
-func (b *build) detach(e *snapshot.Endpoint) {
-	for _, i := range e.Interfaces {
+// detach takes back the interfaces of what did not compile.
+func (b *build) detach(is []*snapshot.Interface) {
+	for _, i := range is {
 		delete(i.Network.Interfaces, i.Addr)
-		for _, g := range b.carried[i] {
+		groups := b.carried[i]
+		if i.Gateway != nil {
+			groups = append(slices.Clip(groups), i.Gateway.Name+model.ManagedSuffix)
+		}
+		for _, g := range groups {
 			b.members[g] = slices.DeleteFunc(b.members[g], func(m *snapshot.Interface) bool { return m == i })
 		}
 		delete(b.carried, i)

@@ -36,6 +36,18 @@ func (b *build) groups() {
 			x.Groups = b.merge(scopes[x.Network.Name], x.Network.Name, []string{s.Spec.SecurityGroup})
 		}
 	}
+	for _, name := range sortedKeys(b.out.Gateways) {
+		g := b.out.Gateways[name]
+		for _, i := range g.Interfaces() {
+			m := managed(g, i.Network.Name)
+			var err error
+			if i.Managed, err = scopes[i.Network.Name].Set(m); err != nil {
+				b.note(model.Ref{Kind: model.KindGateway, Name: name}, model.Condition{Type: ConditionReady, Reason: "CannotMerge", Message: err.Error()})
+				b.withdraw(g)
+				break
+			}
+		}
+	}
 	for i, names := range b.carried {
 		i.Groups = b.merge(scopes[i.Network.Name], i.Network.Name, names)
 	}

@@ -20,8 +20,7 @@ const ttl = 60
 func (b *build) names() {
 	base := b.zone(b.out.Public, b.opts.Base, model.Ref{}, false)
 	for _, name := range sortedKeys(b.out.Gateways) {
-		g := b.out.Gateways[name]
-		addAddrs(base, g.Host, g.Public, model.Ref{Kind: model.KindGateway, Name: g.Name})
+		b.gatewayNames(base, b.out.Gateways[name])
 	}
 	for _, m := range all[*model.API](b) {
 		a := b.out.APIs[m.Metadata.Name]
@@ -30,7 +29,7 @@ func (b *build) names() {
 		}
 		owner := model.Ref{Kind: model.KindAPI, Name: a.Name}
 		if a.Type != model.Private {
-			addAddrs(base, a.Host, a.Gateway.Public, owner)
+			addAddrs(base, a.Host, served(a.Gateway), owner)
 		}
 		for _, e := range a.Endpoints {
 			addAddrs(base, associatedName(a, e), endpointAddrs(e), owner)
@@ -41,9 +40,70 @@ func (b *build) names() {
 		addAddrs(base, e.Host, endpointAddrs(e), model.Ref{Kind: model.KindEndpoint, Name: e.Name})
 	}
 	b.privateDNS()
+	b.injected()
 	b.domainNames()
 	for _, z := range all[*model.Zone](b) {
 		b.privateZone(z)
+	}
+}
+
+// gatewayNames gives a Gateway's own host names their public records: none to
+// what an internal one serves in its Network alone.
+func (b *build) gatewayNames(base *snapshot.Zone, g *snapshot.Gateway) {
+	owner := model.Ref{Kind: model.KindGateway, Name: g.Name}
+	addAddrs(base, g.Host, served(g), owner)
+	for _, c := range named {
+		as := served(g)
+		switch c {
+		case snapshot.ComponentManagement:
+			as = g.Public
+		case snapshot.ComponentConfiguration:
+			as = g.Configuration
+		}
+		addAddrs(base, componentHost(g, c, b.opts.Base), as, owner)
+	}
+}
+
+func componentHost(g *snapshot.Gateway, c snapshot.Component, base string) string {
+	return g.Name + "." + string(c) + "." + base
+}
+
+// served is where the internet finds what g serves: nowhere in internal mode.
+func served(g *snapshot.Gateway) []netip.Addr {
+	if g.Mode == model.ModeInternal {
+		return nil
+	}
+	return g.Public
+}
+
+// injected gives the Networks of injected Gateways the private addresses of
+// what these serve, a zone a name, so that no other name is shadowed. Where an
+// Endpoint with private DNS answers for a name already, it goes on to.
+func (b *build) injected() {
+	alias := func(g *snapshot.Gateway, name string, owner model.Ref) {
+		for _, i := range g.Nodes {
+			v := i.Network.View
+			if _, suffix, _ := strings.Cut(name, "."); v.Zones[name] != nil || owner.Kind == model.KindAPI && v.Zones[suffix] != nil {
+				continue
+			}
+			addAddrs(b.zone(v, name, owner, true), name, []netip.Addr{i.Addr}, owner)
+		}
+	}
+	for _, name := range sortedKeys(b.out.Gateways) {
+		g := b.out.Gateways[name]
+		if !g.Injected() {
+			continue
+		}
+		owner := model.Ref{Kind: model.KindGateway, Name: g.Name}
+		alias(g, g.Host, owner)
+		for _, c := range named {
+			alias(g, componentHost(g, c, b.opts.Base), owner)
+		}
+		for _, id := range sortedKeys(g.APIs) {
+			if a := g.APIs[id]; a.Type != model.Private {
+				alias(g, a.Host, model.Ref{Kind: model.KindAPI, Name: a.Name})
+			}
+		}
 	}
 }
 
@@ -86,8 +146,12 @@ func (b *build) domainNames() {
 		g, h := d.gateway, d.host
 		owner := model.Ref{Kind: model.KindDomain, Name: h.Name}
 		if h.Domain.Type != model.Private {
-			z := b.zone(b.out.Public, domainZone(h.Name), owner, false)
-			addAddrs(z, h.Name, g.Public, owner)
+			if as := served(g); len(as) > 0 {
+				addAddrs(b.zone(b.out.Public, domainZone(h.Name), owner, false), h.Name, as, owner)
+			}
+			for _, i := range g.Nodes {
+				addAddrs(b.zone(i.Network.View, domainZone(h.Name), owner, true), h.Name, []netip.Addr{i.Addr}, owner)
+			}
 			continue
 		}
 		for _, e := range h.Domain.Endpoints {

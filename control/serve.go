@@ -73,14 +73,6 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // Serves reports whether a name, in lower case, is one that s serves: then the
 // private CA issues for it.
 func Serves(s *snapshot.Snapshot, name string) bool {
-	for _, component := range []snapshot.Component{
-		snapshot.ComponentManagement, snapshot.ComponentConfiguration, snapshot.ComponentPortal, snapshot.ComponentSCM,
-	} {
-		if gateway, ok := strings.CutSuffix(name, "."+string(component)+"."+s.Base); ok {
-			_, ok := s.Gateways[gateway]
-			return ok
-		}
-	}
 	for _, g := range s.Gateways {
 		// One certificate is for all execute-api names of a region.
 		if name == "*.execute-api."+g.Region+"."+s.Base || name == "*.execute-api."+g.Region+".vpce."+s.Base {

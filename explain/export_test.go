@@ -30,7 +30,7 @@ func Engines(w *World, q answer.Question) (code string, allowed, asked bool) {
 				continue
 			}
 			t.flow = v
-			if !serves(&v.Target, t.to.port) || misspoken(&t.to) {
+			if !serves(&v.Target) || misspoken(&t.to) {
 				return "", false, false
 			}
 			arrival := t.arrival()

@@ -87,6 +87,9 @@ func (t *trail) gateway() *snapshot.Gateway {
 	if e := t.endpoint(); e != nil {
 		return e.Gateway
 	}
+	if i := t.flow.Target.Interface; i != nil && i.Gateway != nil {
+		return i.Gateway
+	}
 	return t.flow.Target.Gateway
 }
 
@@ -184,15 +187,7 @@ func (t *trail) groupFacts(h *answer.Hop, s *flow.Step) {
 
 // reachesGateway tells whether something of a Gateway listens where the flow
 // leads, so that the request can be judged even behind a stop.
-func (t *trail) reachesGateway() bool { return serves(&t.flow.Target, t.to.port) }
+func (t *trail) reachesGateway() bool { return serves(&t.flow.Target) }
 
-// serves tells whether a target answers HTTP for a Gateway.
-func serves(g *flow.Target, port uint16) bool {
-	switch g.Kind {
-	case flow.ToGateway:
-		return g.Component == snapshot.ComponentGateway || g.Component == snapshot.ComponentRedirect
-	case flow.ToInterface:
-		return g.Interface.Endpoint != nil && port == flow.EndpointPort
-	}
-	return false
-}
+// serves tells whether the gateway component is among what listens at a target.
+func serves(g *flow.Target) bool { return g.Components.Has(snapshot.ComponentGateway) }

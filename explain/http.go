@@ -184,12 +184,17 @@ func arrive(from *source, to *target, g *flow.Target, dst netip.Addr) request.Ar
 		src = g.NAT
 	}
 	o.Source, o.Local = netip.AddrPortFrom(src, 0), netip.AddrPortFrom(dst, to.port)
-	if g.Kind == flow.ToGateway {
+	a.Listens = g.Components
+	switch {
+	case g.Kind == flow.ToGateway:
 		a.Gateway = g.Gateway
-	} else {
+	case g.Interface.Endpoint != nil:
 		a.Endpoint = g.Interface.Endpoint
 		a.Gateway = a.Endpoint.Gateway
 		o.Endpoint = a.Endpoint.Name
+	default:
+		a.Gateway = g.Interface.Gateway
+		o.Node = a.Gateway.Name
 	}
 	a.Origin = &o
 	return a

@@ -241,7 +241,7 @@ func (j *judge) reaches(from *source, p *place) bool {
 			continue
 		case !p.target.web():
 			return w.target.Kind != flow.ToEgress
-		case !serves(&w.target, p.target.port) || misspoken(&p.target):
+		case !serves(&w.target) || misspoken(&p.target):
 			return false
 		}
 		return j.served(from, p, &w.target, a)

@@ -26,6 +26,7 @@ func (c *check) gateway(g *Gateway) {
 	if sub, ok := Get[*Subnet](c.s, s.Subnet); ok {
 		network = sub.Spec.Network
 		c.notDelegated("spec.subnet", sub, "")
+		c.room("spec.subnet", sub, maxInjectedBits, "injection")
 		c.inSubnet("spec.privateAddress", s.PrivateAddress, sub)
 	}
 	switch injected := s.NetworkMode == ModeExternal || s.NetworkMode == ModeInternal; {
@@ -39,7 +40,8 @@ func (c *check) gateway(g *Gateway) {
 	if s.Outbound != nil {
 		if c.required("spec.outbound.subnet", s.Outbound.Subnet, "name the Subnet that the Gateway dials from") {
 			if sub, ok := Get[*Subnet](c.s, s.Outbound.Subnet); ok {
-				c.notDelegated("spec.outbound.subnet", sub, g.Metadata.Name)
+				c.delegated("spec.outbound.subnet", sub, g.Metadata.Name)
+				c.room("spec.outbound.subnet", sub, maxOutboundBits, "outbound integration")
 				set(&network, sub.Spec.Network)
 			}
 		}
@@ -56,6 +58,35 @@ func (c *check) gateway(g *Gateway) {
 	c.groupList(network, s.SecurityGroups)
 	if !on(s.PublicAccess) && !c.approved(g.Metadata.Name) {
 		c.fail("spec.publicAccess", "needs an approved Endpoint, or nobody reaches the Gateway; add one or approve it (postern endpoint approve NAME) before, or set publicAccess: true")
+	}
+}
+
+// The smallest IPv4 Subnets that take a Gateway, as Azure has them for injection
+// and for outbound integration (virtual-network-concepts).
+const (
+	maxInjectedBits = 29
+	maxOutboundBits = 27
+)
+
+// room fails for an IPv4 Subnet with more than bits.
+func (c *check) room(field string, sub *Subnet, bits int, what string) {
+	cidr, err := ExpandString(sub.Spec.CIDR, c.s)
+	if err != nil {
+		return // an error of its own
+	}
+	if p, err := ParsePrefix(cidr); err == nil && p.Addr().Is4() && p.Bits() > bits {
+		c.fail(field, "Subnet %q (%s) is too small for %s, which needs a /%d or larger; use another Subnet", sub.Metadata.Name, p, what, bits)
+	}
+}
+
+// delegated fails for a Subnet that is not delegated to a Gateway.
+func (c *check) delegated(field string, sub *Subnet, gateway string) {
+	switch sub.Spec.DelegatedTo {
+	case gateway:
+	case "":
+		c.fail(field, "Subnet %q is not delegated; set delegatedTo: %s on it, and put nothing else there", sub.Metadata.Name, gateway)
+	default:
+		c.notDelegated(field, sub, gateway)
 	}
 }
 

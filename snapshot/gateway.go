@@ -4,7 +4,9 @@
 package snapshot
 
 import (
+	"crypto/x509"
 	"net/netip"
+	"slices"
 	"time"
 
 	"postern.dev/postern/model"
@@ -19,18 +21,27 @@ type Gateway struct {
 	Region string
 	// Host is its own host name, <name>.<base>.
 	Host string
+	// Mode is its networkMode: model.ModeNone, ModeExternal or ModeInternal.
+	Mode string
 	// Public is its address on the internet segment.
 	Public []netip.Addr
 	// PublicAccess tells whether the gateway component is open there.
 	PublicAccess bool
-	// PublicPorts are the published ports and what is behind each.
-	PublicPorts map[uint16]Component
+	// PublicPorts are the published ports and what shares each.
+	PublicPorts map[uint16]Components
+	// Configuration is its second address on the internet segment, for the
+	// configuration host name, and ConfigurationPorts what is published there.
+	Configuration      []netip.Addr
+	ConfigurationPorts map[uint16]Components
 	// Nodes are the interfaces of an injected Gateway: what reaches a public
 	// address goes through the groups of the first. An interface for outbound
 	// integration is not among them: nothing listens there.
 	Nodes []*Interface
 	// PrivatePorts are the ports that Nodes listen on.
-	PrivatePorts map[uint16]Component
+	PrivatePorts map[uint16]Components
+	// Outbound is its interface in the Subnet of its outbound integration; nil
+	// without one.
+	Outbound *Interface
 	// HTTP says what port 80 does: off, redirect or serve.
 	HTTP string
 	// Hosts finds what a host name means at this Gateway: names in lower case
@@ -49,12 +60,38 @@ type Component string
 // The components.
 const (
 	ComponentGateway       Component = "gateway"
-	ComponentRedirect      Component = "redirect" // port 80: sends callers to https
 	ComponentManagement    Component = "management"
 	ComponentConfiguration Component = "configuration"
 	ComponentPortal        Component = "portal"
 	ComponentSCM           Component = "scm"
 )
+
+// Components share a port; the name in the TLS handshake tells them apart.
+type Components []Component
+
+// Has reports whether c is one of them.
+func (cs Components) Has(c Component) bool { return slices.Contains(cs, c) }
+
+// Ports returns what g publishes at one of its addresses on the internet
+// segment.
+func (g *Gateway) Ports(a netip.Addr) map[uint16]Components {
+	if slices.Contains(g.Configuration, a) {
+		return g.ConfigurationPorts
+	}
+	return g.PublicPorts
+}
+
+// Injected reports whether g has nodes in a Network.
+func (g *Gateway) Injected() bool { return len(g.Nodes) > 0 }
+
+// Interfaces lists what g has in Networks: its nodes, and its outbound
+// integration.
+func (g *Gateway) Interfaces() []*Interface {
+	if g.Outbound == nil {
+		return g.Nodes
+	}
+	return append(slices.Clip(g.Nodes), g.Outbound)
+}
 
 // HostKind says what a host name names.
 type HostKind uint8
@@ -66,6 +103,7 @@ const (
 	HostEndpoint                       // <endpoint id>-<8>.execute-api.<region>.vpce.<base>
 	HostAssociated                     // <api id>-<endpoint id>.execute-api.<region>.<base>
 	HostDomain                         // a Domain's name
+	HostComponent                      // <gateway>.<component>.<base>
 )
 
 // Host is what one host name means.
@@ -75,6 +113,8 @@ type Host struct {
 	API      *API      // HostExecuteAPI, HostAssociated
 	Endpoint *Endpoint // HostEndpoint, HostAssociated
 	Domain   *Domain   // HostDomain
+	// Component is what the name leads to: HostComponent.
+	Component Component
 }
 
 // PathMapping sends the paths below Path to a Stage. Path has no slash at
@@ -102,6 +142,33 @@ type Domain struct {
 	// Certificate and Key are PEM when they were given.
 	Certificate string
 	Key         model.Secret
+	// ACME says how a certificate is obtained; nil when none is.
+	ACME *ACME
+	// ClientCA says which client certificates are taken; nil takes none.
+	ClientCA *ClientCA
+}
+
+// ACME is how a certificate for a Domain is obtained (RFC 8555).
+type ACME struct {
+	// Directory is the URL of the authority's directory.
+	Directory string
+	// Email is where the authority writes to; may be empty.
+	Email string
+	// Roots are PEM certificates that the directory's own is verified with
+	// beside the system's.
+	Roots string
+	// HTTP01 and TLSALPN01 are the challenges that may be answered.
+	HTTP01, TLSALPN01 bool
+}
+
+// ClientCA says which client certificates a Domain takes.
+type ClientCA struct {
+	// Bundle is PEM certificates of the authorities.
+	Bundle string
+	// Pool is Bundle, read.
+	Pool *x509.CertPool
+	// Required refuses callers without a certificate.
+	Required bool
 }
 
 // Backend is a set of targets that operations are sent to.
@@ -115,6 +182,20 @@ type Backend struct {
 	Network *Network
 	// Timeout bounds a call; 0: the integration's.
 	Timeout time.Duration
+	// Health says how targets are probed; nil: they are not.
+	Health *Health
+}
+
+// Health says how the targets of a Backend are probed.
+type Health struct {
+	// Path is asked for with GET and has to answer below 400; empty: that the
+	// port accepts a connection is enough.
+	Path string
+	// Interval is the time between two probes of a target, Timeout bounds one.
+	Interval, Timeout time.Duration
+	// Unhealthy probes in a row that fail take a target out, Healthy ones that
+	// pass take it back.
+	Unhealthy, Healthy int
 }
 
 // Target is one address of a Backend.

@@ -35,7 +35,8 @@ type Snapshot struct {
 type Internet struct {
 	// Prefixes are the segment's own, 198.18.0.0/15 unless configured.
 	Prefixes []netip.Prefix
-	// Gateways finds the Gateway that owns a public address.
+	// Gateways finds the Gateway that owns a public address, its first or its
+	// configuration's; Gateway.Ports says what is published there.
 	Gateways map[netip.Addr]*Gateway
 	// NAT finds the Network whose hosts appear under an address.
 	NAT map[netip.Addr]*Network
@@ -44,6 +45,9 @@ type Internet struct {
 	Egress []netip.Prefix
 	// Own are addresses of the server itself.
 	Own []netip.Addr
+	// Management are the management plane's own addresses on the segment, from
+	// which it reaches Gateways: the tag ApiManagement.
+	Management []netip.Addr
 }
 
 // Origin says where a connection came from. The network engine vouches for it:
@@ -61,6 +65,9 @@ type Origin struct {
 	Source netip.AddrPort
 	// Local is the address that was called.
 	Local netip.AddrPort
+	// Node is the Gateway whose own node in a Network was called; empty at
+	// Endpoints and public addresses.
+	Node string
 }
 
 // Rule points at the line of a manifest that decided.

@@ -37,6 +37,9 @@ type Source struct {
 	Interface *snapshot.Interface
 	Link      *snapshot.Link
 	Addr      netip.Addr
+	// Outside marks what an injected Gateway sends to a backend that is in no
+	// Network: it leaves to the internet or not at all.
+	Outside bool
 }
 
 // FromInterface is a flow that i opens.
@@ -98,8 +101,8 @@ type Target struct {
 	// NAT is the address under which the source appears; invalid where it keeps
 	// its own.
 	NAT netip.Addr
-	// Component is what listens at a Gateway's port.
-	Component snapshot.Component
+	// Components are what listens at a Gateway's port.
+	Components snapshot.Components
 }
 
 // Layer is one kind of gate, named as in answers.

@@ -160,8 +160,8 @@ func TestInjectedGatewayIsJudgedBehindItsPublicAddress(t *testing.T) {
 	outbound := &snapshot.Interface{Owner: node.Owner, Network: app, Subnet: nodes, Addr: addr("10.0.3.5"), Gateway: g}
 	app.Interfaces[node.Addr], app.Interfaces[outbound.Addr] = node, outbound
 	g.Nodes = []*snapshot.Interface{node}
-	g.PrivatePorts = map[uint16]snapshot.Component{443: snapshot.ComponentGateway, 3443: snapshot.ComponentManagement}
-	g.PublicPorts = map[uint16]snapshot.Component{3443: snapshot.ComponentManagement}
+	g.PrivatePorts = map[uint16]snapshot.Components{443: {snapshot.ComponentGateway}, 3443: {snapshot.ComponentManagement}}
+	g.PublicPorts = map[uint16]snapshot.Components{3443: {snapshot.ComponentManagement}}
 	nodes.Groups = w.group("nsg", in("3443", "198.18.0.0/15"))
 	node.Managed = w.group("edge-managed", in("443"), in("3443"))
 
@@ -264,8 +264,8 @@ func TestTargets(t *testing.T) {
 	f("web 198.18.0.10 tcp/443", flow.ToGateway, "", "198.18.0.2")
 	f("web 8.8.8.8 tcp/443", flow.ToEgress, "", "198.18.0.2")
 	f("internet/1.1.1.1 198.18.0.10 tcp/80", flow.ToGateway, "", "")
-	if v := w.ask("web 198.18.0.10 tcp/80", false); v.Target.Component != snapshot.ComponentRedirect {
-		t.Errorf("port 80 leads to %q", v.Target.Component)
+	if v := w.ask("web 198.18.0.10 tcp/80", false); !v.Target.Components.Has(snapshot.ComponentGateway) {
+		t.Errorf("port 80 leads to %q", v.Target.Components)
 	}
 }
 

@@ -191,11 +191,13 @@ func (j *judge) listen() bool {
 		step.Component = i.Owner
 		switch {
 		case i.Endpoint != nil:
-			open = open || q.Proto == sg.TCP && q.Port == EndpointPort
+			if q.Proto == sg.TCP && q.Port == EndpointPort {
+				open, t.Components = true, endpointComponents
+			}
 		case i.Gateway != nil:
 			if q.Proto == sg.TCP && isNode(i) {
-				t.Component = i.Gateway.PrivatePorts[q.Port]
-				open = t.Component != ""
+				t.Components = i.Gateway.PrivatePorts[q.Port]
+				open = len(t.Components) > 0
 			}
 		default:
 			// Only the Host itself knows its ports.
@@ -204,8 +206,8 @@ func (j *judge) listen() bool {
 	case ToGateway:
 		step.Component = gatewayRef(t.Gateway)
 		if q.Proto == sg.TCP {
-			t.Component = t.Gateway.PublicPorts[q.Port]
-			open = t.Component != ""
+			t.Components = t.Gateway.Ports(q.Dst)[q.Port]
+			open = len(t.Components) > 0
 		}
 	case ToResolver:
 		step.Component = networkRef(t.Network)
@@ -222,6 +224,9 @@ func (j *judge) listen() bool {
 	}
 	return j.add(step)
 }
+
+// endpointComponents is what is reached through an Endpoint.
+var endpointComponents = snapshot.Components{snapshot.ComponentGateway}
 
 // The ports of what Postern itself serves in a Network.
 const (

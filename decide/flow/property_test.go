@@ -40,7 +40,7 @@ func drawWorld(t *rapid.T, tb testing.TB) *world {
 		node := &snapshot.Interface{Owner: model.Ref{Kind: model.KindGateway, Name: "edge"}, Network: app, Subnet: app.Subnets[0], Addr: addr("10.0.3.4"), Gateway: g}
 		app.Interfaces[node.Addr] = node
 		g.Nodes = []*snapshot.Interface{node}
-		g.PrivatePorts = map[uint16]snapshot.Component{443: snapshot.ComponentGateway}
+		g.PrivatePorts = map[uint16]snapshot.Components{443: {snapshot.ComponentGateway}}
 		node.Managed = set()
 	}
 	for _, name := range []string{"app", "tools", "far"} {

@@ -31,6 +31,7 @@ const (
 	EgressForbidden         // beyond the segment, and not to be dialled
 	PrivateAddress          // asked for from the internet, but in a Network or nowhere
 	LinkDown
+	StaysInside // a Gateway's own traffic, in a mode that does not reach the internet
 	Overlapped  // another prefix claims the address
 	NoGroups    // nothing carries a group at this level
 	Unfiltered  // the resolver is not filtered by groups
@@ -110,6 +111,8 @@ func (s *Step) routeReason(q *Query) string {
 		return fmt.Sprintf("%s is not public, and the server may not reach it for others (--allow-egress).", addr)
 	case PrivateAddress:
 		return fmt.Sprintf("%s is a private address; nothing leads there from the internet.", addr)
+	case StaysInside:
+		return fmt.Sprintf("From inside its Network %s reaches the Network, its peers and its Links, never %s beyond them; only external mode leads to the internet.", s.Component, addr)
 	case LinkDown:
 		return fmt.Sprintf("%s is down.", s.Component)
 	case Overlapped:

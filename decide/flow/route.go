@@ -27,6 +27,9 @@ func (j *judge) route() bool {
 	if !unicast(q.Dst) {
 		return j.noRoute(networkRef(src.Network), NotUnicast)
 	}
+	if src.Outside {
+		return j.gatewayOut(src.Interface.Gateway)
+	}
 	r, ok := src.Network.Routes.Lookup(q.Dst)
 	switch {
 	case ok && r.Kind == snapshot.RouteLocal:
@@ -143,6 +146,9 @@ func (j *judge) peering(r *snapshot.Route) bool {
 func (j *judge) internet() bool {
 	src := &j.v.Query.Source
 	n, dst := src.Network, j.v.Query.Dst
+	if g := src.Interface.Gateway; g != nil {
+		return j.gatewayOut(g)
+	}
 	if !j.onSegment(dst) && !Egress(&j.s.Internet, dst) {
 		if !j.noRoute(networkRef(n), NoRoute) {
 			return false
@@ -169,6 +175,23 @@ func (j *judge) internet() bool {
 		return false
 	}
 	return j.segment(networkRef(n))
+}
+
+// gatewayOut leaves a Gateway's node for the internet segment: from its own
+// public address, whatever routes its Subnet has, and only in external mode. An
+// interface for outbound integration leads into its Network and its
+// neighbours alone.
+func (j *judge) gatewayOut(g *snapshot.Gateway) bool {
+	if g.Mode != model.ModeExternal || !isNode(j.v.Query.Source.Interface) {
+		return j.noRoute(gatewayRef(g), StaysInside) && j.elsewhere(j.v.Query.Dst)
+	}
+	for _, a := range g.Public {
+		if a.Is4() == j.v.Query.Dst.Is4() {
+			j.v.Target.NAT = a
+			return j.segment(gatewayRef(g))
+		}
+	}
+	return j.noRoute(gatewayRef(g), NoNAT)
 }
 
 // segment finds an address on the internet segment or beyond. whose is the

@@ -64,7 +64,7 @@ func newWorld(t testing.TB) *world {
 
 	g := &snapshot.Gateway{
 		Name: "edge", Public: []netip.Addr{addr("198.18.0.10")}, PublicAccess: true,
-		PublicPorts: map[uint16]snapshot.Component{443: snapshot.ComponentGateway, 80: snapshot.ComponentRedirect},
+		PublicPorts: map[uint16]snapshot.Components{443: {snapshot.ComponentGateway}, 80: {snapshot.ComponentGateway}},
 	}
 	w.s.Gateways["edge"] = g
 	w.s.Internet.Gateways[g.Public[0]] = g

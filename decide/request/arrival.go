@@ -19,11 +19,16 @@ type Arrival struct {
 	// Endpoint is the one it came through; nil on the public address.
 	Endpoint *snapshot.Endpoint
 	Origin   *snapshot.Origin
+	// Listens are the components that share the port.
+	Listens snapshot.Components
 
 	// TLS tells whether the connection is TLS; SNI is the name its handshake
 	// asked for.
 	TLS bool
 	SNI string
+	// ClientCert is the certificate that the caller showed and that was
+	// verified; nil if it showed none.
+	ClientCert *ClientCert
 	// Verify says that the caller still has to be content with the certificate.
 	// A question sets it; for a request that was received the caller has been.
 	Verify bool
@@ -50,6 +55,14 @@ type Arrival struct {
 	// of an API's own; Header reads any field for them. All may be left out.
 	RequestID, ExtendedID string
 	Header                func(name string) (string, bool)
+}
+
+// ClientCert is a caller's verified certificate.
+type ClientCert struct {
+	// Domain is the name of the Domain whose authorities verified it.
+	Domain string
+	// Subject is its distinguished name (RFC 2253).
+	Subject string
 }
 
 // effective returns the method that counts. An override that could not be sent

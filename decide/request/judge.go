@@ -128,7 +128,7 @@ func (j *judge) component() (model.Kind, string) {
 
 // access judges whether the Gateway is open on its public address.
 func (j *judge) access() bool {
-	if j.e != nil || j.g.PublicAccess {
+	if j.e != nil || j.a.Origin.Node != "" || j.g.PublicAccess {
 		return true
 	}
 	j.v.stop(CodePublicAccessOff, model.KindGateway, j.g.Name, "").Field = "spec.publicAccess"

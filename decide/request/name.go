@@ -74,6 +74,8 @@ func Certificate(s *snapshot.Snapshot, g *snapshot.Gateway, e *snapshot.Endpoint
 			return g.Host, true
 		case h != nil && h.Kind == snapshot.HostDomain:
 			return h.Domain.Name, true
+		case h != nil && h.Kind == snapshot.HostComponent:
+			return h.Name, true
 		case under && vpce:
 			return "*.execute-api." + g.Region + ".vpce." + s.Base, true
 		}

@@ -158,6 +158,9 @@ func gateway(s *snapshot.Snapshot, o *snapshot.Origin, name string) (*snapshot.G
 		}
 		return p.Gateway, p
 	}
+	if o.Node != "" {
+		return s.Gateways[o.Node], nil
+	}
 	if g := s.Internet.Gateways[o.Local.Addr().Unmap()]; g != nil {
 		return g, nil
 	}

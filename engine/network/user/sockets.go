@@ -278,7 +278,7 @@ func (g *segment) applySockets(s *snapshot.Snapshot) error {
 			continue
 		}
 		for port, l := range set.ports {
-			if _, ok := gw.PublicPorts[port]; !ok {
+			if _, ok := gw.Ports(a)[port]; !ok {
 				_ = l.Close() // nothing more comes of it
 				delete(set.ports, port)
 			}
@@ -295,7 +295,7 @@ func (g *segment) applySockets(s *snapshot.Snapshot) error {
 			}
 			g.sockets[a] = set
 		}
-		for port := range gw.PublicPorts {
+		for port := range gw.Ports(a) {
 			if set.ports[port] != nil {
 				continue
 			}
