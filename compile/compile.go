@@ -145,6 +145,7 @@ func (c *Compiler) Compile(set *model.Set, opts Options) *Result {
 	b.interfaces()
 	b.groups()
 	b.routes()
+	b.placed()
 	b.apis()
 	b.domains()
 	b.names()
