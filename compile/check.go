@@ -5,11 +5,8 @@ package compile
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"strings"
 
 	compileiam "postern.dev/postern/compile/iam"
 	"postern.dev/postern/compile/openapi"
@@ -59,6 +56,7 @@ func (k *check) object(o model.Object) {
 	case *model.Domain:
 		k.policy(x, x.Spec.Policy)
 		k.certificate(x)
+		k.bundles(x)
 	case *model.API:
 		k.policy(x, x.Spec.Policy)
 		doc, err := k.c.document(&x.Spec)
@@ -69,28 +67,6 @@ func (k *check) object(o model.Object) {
 		if err == nil && !hasPolicy(x.Spec.Policy) {
 			k.policyAt(x, inDocument, doc.Policy)
 		}
-	}
-}
-
-// certificate holds a given certificate to what callers will hold it to, but
-// for its time, which passes by itself.
-func (k *check) certificate(d *model.Domain) {
-	t := d.Spec.TLS
-	if t == nil || t.Certificate == "" {
-		return
-	}
-	const field = "spec.tls.certificate"
-	c, err := tls.X509KeyPair([]byte(t.Certificate), []byte(t.Key.Reveal()))
-	if err != nil {
-		k.add(d, field, fmt.Errorf("the certificate and key cannot be used: %w", err))
-		return
-	}
-	name := strings.ToLower(d.Metadata.Name)
-	if rest, ok := strings.CutPrefix(name, "*."); ok {
-		name = "any." + rest // a certificate for every name of one label more
-	}
-	if err := c.Leaf.VerifyHostname(name); err != nil {
-		k.add(d, field, fmt.Errorf("callers will refuse it: %w", err))
 	}
 }
 

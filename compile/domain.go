@@ -4,6 +4,7 @@
 package compile
 
 import (
+	"slices"
 	"sort"
 	"strings"
 
@@ -42,9 +43,13 @@ func (b *build) domain(d *model.Domain) {
 		b.failf(d, "NoMappings", "spec.mappings: a Domain needs at least one mapping to tell whose Gateway serves it")
 		return
 	}
-	if d.Spec.ClientCA != nil {
-		b.failf(d, "Unsupported", "spec.clientCA: client certificates are not checked by this version; leave it out")
-		return
+	if ca := d.Spec.ClientCA; ca != nil {
+		pool, err := b.memo.pool(ca.Bundle)
+		if err != nil {
+			b.failf(d, "BadBundle", "spec.clientCA.bundle: %w", err)
+			return
+		}
+		x.ClientCA = &snapshot.ClientCA{Bundle: ca.Bundle, Pool: pool, Required: ca.Mode == model.ClientRequired}
 	}
 	for _, name := range d.Spec.Endpoints {
 		e := b.out.Endpoints[name]
@@ -63,20 +68,69 @@ func (b *build) domain(d *model.Domain) {
 	b.lint(d, policy, compileiam.Use{Private: d.Spec.Type == model.Private, Unauthenticated: true})
 	x.ARN = "arn:aws:execute-api:" + g.Region + ":" + Account + ":/domainnames/" + x.Resource
 	if t := d.Spec.TLS; t != nil {
-		if len(t.ACME) > 0 {
-			b.failf(d, "Unsupported", "spec.tls.acme: this version issues no certificates by ACME; give certificate and key, or leave tls out for the private CA")
-			return
-		}
 		x.Certificate, x.Key = t.Certificate, t.Key
+		if t.ACME != nil {
+			x.ACME = b.acme(d, t.ACME, g)
+		}
 	}
 	if other := g.Hosts[x.Name]; other != nil {
 		b.failf(d, "NameInUse", "%s is already a host name of Gateway/%s", x.Name, g.Name)
 		return
 	}
 	sortMappings(x.Mappings)
+	b.around(d, x)
 	h := &snapshot.Host{Kind: snapshot.HostDomain, Name: x.Name, Domain: x}
 	g.Hosts[x.Name] = h
 	b.domainHosts = append(b.domainHosts, domainHost{g, h})
+}
+
+// acme compiles how a certificate is obtained. Challenges that nothing would
+// answer are left out, so that the authority is not asked in vain.
+func (b *build) acme(d *model.Domain, a *model.DomainACME, g *snapshot.Gateway) *snapshot.ACME {
+	x := &snapshot.ACME{
+		Directory: a.Directory, Email: a.Email, Roots: a.Roots,
+		HTTP01:    slices.Contains(a.Challenges, model.ChallengeHTTP01),
+		TLSALPN01: slices.Contains(a.Challenges, model.ChallengeTLSALPN01),
+	}
+	clear, secured := len(g.PublicPorts[80]) > 0, g.PublicPorts[443].Has(snapshot.ComponentGateway)
+	switch http, alpn := x.HTTP01 && clear, x.TLSALPN01 && secured; {
+	case http || alpn:
+		x.HTTP01, x.TLSALPN01 = http, alpn
+	case x.HTTP01 && !x.TLSALPN01 && secured:
+		b.advice(d, "ChallengeUnanswered", "spec.tls.acme.challenges: http-01 asks at port 80, which Gateway/"+g.Name+" does not publish; set http: redirect on it, or allow tls-alpn-01")
+	default:
+		b.advice(d, "ChallengeUnanswered", "spec.tls.acme: Gateway/"+g.Name+" publishes nothing at which the authority could ask; give certificate and key, or remove tls for one of the private CA")
+	}
+	return x
+}
+
+// around advises of names under which what a Domain asks a client certificate
+// for answers without one.
+func (b *build) around(d *model.Domain, x *snapshot.Domain) {
+	if x.ClientCA == nil || !x.ClientCA.Required {
+		return
+	}
+	seen := map[string]bool{}
+	for _, m := range x.Mappings {
+		if m.Stage == nil || m.Stage.Deployment == nil {
+			continue
+		}
+		names := []string{}
+		if !m.Stage.Deployment.DisableExecuteAPIEndpoint {
+			names = append(names, m.API.Host)
+		}
+		for _, p := range m.API.Gateway.Paths {
+			if p.Stage == m.Stage {
+				names = append(names, m.API.Gateway.Host+"/"+p.Path)
+			}
+		}
+		if len(names) == 0 || seen[m.API.Name] {
+			continue
+		}
+		seen[m.API.Name] = true
+		b.advice(d, "WithoutClientCertificate", "spec.clientCA: API/"+m.API.Name+" answers callers without a certificate at "+strings.Join(names, " and ")+
+			"; set disableExecuteApiEndpoint: true on the API, leave out its path, and deploy it")
+	}
 }
 
 // domainHost is a Domain's name at its Gateway.

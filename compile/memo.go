@@ -5,6 +5,7 @@ package compile
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/json"
 	"sync"
 
@@ -33,7 +34,9 @@ type Compiler struct {
 	// contents finds documents of equal content: an API and its Deployments
 	// are read once.
 	contents memo[contentKey, *openapi.Document]
-	groups   *compilesg.Builder
+	// pools are the authorities of callers' certificates, by their bundle.
+	pools  memo[string, *x509.CertPool]
+	groups *compilesg.Builder
 }
 
 // memo remembers results by key for as long as each compilation asks for them.
@@ -127,6 +130,7 @@ func (c *Compiler) begin() {
 	c.policies.begin()
 	c.documents.begin()
 	c.contents.begin()
+	c.pools.begin()
 }
 
 func (c *Compiler) end() {
@@ -137,6 +141,7 @@ func (c *Compiler) end() {
 	c.lints.end()
 	c.policies.end()
 	c.documents.end()
+	c.pools.end()
 	if len(c.contents.slots) > 2*len(c.documents.slots) {
 		// A document that is found by its place is not looked for here, so what
 		// was not asked for lately is kept until there is too much of it.
@@ -170,4 +175,9 @@ func (c *Compiler) document(spec *model.APISpec) (*openapi.Document, error) {
 			return openapi.Import(spec.OpenAPI, openapi.Options{Backend: spec.Backend, KeyRequired: spec.KeyRequired})
 		})
 	})
+}
+
+// pool reads a bundle of authorities.
+func (c *Compiler) pool(bundle string) (*x509.CertPool, error) {
+	return c.pools.get(bundle, func() (*x509.CertPool, error) { return authorities(bundle) })
 }

@@ -27,12 +27,19 @@ const (
 	DefaultsBasic      = "basic"
 	DefaultsEnterprise = "enterprise"
 
+	ChallengeHTTP01    = "http-01"
+	ChallengeTLSALPN01 = "tls-alpn-01"
+
 	DirectConnect = "direct-connect"
 	VPN           = "vpn"
 )
 
 // DefaultPriority is the priority of a Rule that names none.
 const DefaultPriority = 1000
+
+// DefaultACME is the directory of the ACME authority that a Domain uses if it
+// names none.
+const DefaultACME = "https://acme-v02.api.letsencrypt.org/directory"
 
 // DefaultTTL is the TTL of a Record that names none, in seconds.
 const DefaultTTL = 300
@@ -59,6 +66,13 @@ func Default(o Object) {
 	case *Endpoint:
 		if o.Spec.PrivateDNS == nil {
 			o.Spec.PrivateDNS = new(true)
+		}
+	case *Domain:
+		if t := o.Spec.TLS; t != nil && t.ACME != nil {
+			set(&t.ACME.Directory, DefaultACME)
+			if len(t.ACME.Challenges) == 0 {
+				t.ACME.Challenges = []string{ChallengeHTTP01, ChallengeTLSALPN01}
+			}
 		}
 	case *Backend:
 		set(&o.Spec.Protocol, "http")

@@ -173,10 +173,24 @@ type Mapping struct {
 
 // DomainTLS is a given certificate, or how to get one.
 type DomainTLS struct {
-	Certificate string          `json:"certificate,omitempty"`
-	Key         Secret          `json:"key,omitzero"`
-	ACME        json.RawMessage `json:"acme,omitempty"`
+	Certificate string      `json:"certificate,omitempty"`
+	Key         Secret      `json:"key,omitzero"`
+	ACME        *DomainACME `json:"acme,omitempty"`
 }
+
+// DomainACME is how a certificate is obtained (RFC 8555).
+type DomainACME struct {
+	Directory  string   `json:"directory,omitempty"`
+	Email      string   `json:"email,omitempty"`
+	Challenges []string `json:"challenges,omitempty"` // http-01, tls-alpn-01
+	Roots      string   `json:"roots,omitempty"`      // PEM
+}
+
+// Modes of a ClientCA.
+const (
+	ClientOptional = "optional"
+	ClientRequired = "required"
+)
 
 // ClientCA says which client certificates a Domain takes.
 type ClientCA struct {
