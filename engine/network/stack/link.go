@@ -32,11 +32,17 @@ type link struct {
 
 	mu      sync.Mutex
 	cond    sync.Cond // waits on mu for packets
-	ring    []*gstack.PacketBuffer
+	ring    []queued
 	head, n int
 	waiting int
 	closed  bool
 	dropped uint64
+}
+
+// queued is a packet that waits for ReadBatch.
+type queued struct {
+	*gstack.PacketBuffer
+	injected bool
 }
 
 var (
@@ -47,7 +53,7 @@ var (
 func newLink(s *Stack, o Options) *link {
 	l := &link{
 		mtu: uint32(o.MTU), verify: o.VerifyChecksums, filter: o.Promiscuous, s: s,
-		ring: make([]*gstack.PacketBuffer, o.Queue),
+		ring: make([]queued, o.Queue),
 	}
 	l.cond.L = &l.mu
 	l.gros.New = func() any {
@@ -100,7 +106,7 @@ func (l *link) WritePackets(pkts gstack.PacketBufferList) (int, tcpip.Error) {
 	}
 	n := 0
 	for _, p := range pkts.AsSlice() {
-		if !l.push(p) {
+		if !l.push(queued{PacketBuffer: p}) {
 			break
 		}
 		p.IncRef()
@@ -115,7 +121,7 @@ func (l *link) WritePackets(pkts gstack.PacketBufferList) (int, tcpip.Error) {
 }
 
 // push appends p to the ring. The caller holds mu.
-func (l *link) push(p *gstack.PacketBuffer) bool {
+func (l *link) push(p queued) bool {
 	if l.n == len(l.ring) {
 		l.dropped++
 		return false
@@ -136,8 +142,8 @@ func (l *link) wake() {
 	}
 }
 
-func (l *link) read(bufs [][]byte, sizes []int, off int) (int, error) {
-	var take [BatchSize]*gstack.PacketBuffer
+func (l *link) read(bufs [][]byte, sizes []int, own []bool, off int) (int, error) {
+	var take [BatchSize]queued
 	want := min(len(bufs), len(sizes), len(take))
 	l.mu.Lock()
 	for l.n == 0 && !l.closed {
@@ -152,7 +158,7 @@ func (l *link) read(bufs [][]byte, sizes []int, off int) (int, error) {
 	n := min(l.n, want)
 	for i := range n {
 		take[i] = l.ring[l.head]
-		l.ring[l.head] = nil
+		l.ring[l.head] = queued{}
 		if l.head++; l.head == len(l.ring) {
 			l.head = 0
 		}
@@ -169,6 +175,9 @@ func (l *link) read(bufs [][]byte, sizes []int, off int) (int, error) {
 			}
 			sizes[i] = k
 		}
+		if own != nil {
+			own[i] = !p.injected
+		}
 		p.DecRef()
 	}
 	return n, nil
@@ -179,7 +188,7 @@ func (l *link) inject(bufs [][]byte, off int) int {
 	for _, b := range bufs {
 		p := gstack.NewPacketBuffer(gstack.PacketBufferOptions{Payload: buffer.MakeWithData(b[off:])})
 		l.mu.Lock()
-		ok := !l.closed && l.push(p)
+		ok := !l.closed && l.push(queued{PacketBuffer: p, injected: true})
 		l.mu.Unlock()
 		if !ok {
 			p.DecRef()
@@ -258,7 +267,13 @@ func (l *link) strayEcho(b []byte) bool {
 // length into sizes[i]. A packet that does not fit is dropped and has size 0. It
 // returns net.ErrClosed once the stack is closed and its queue is empty.
 func (s *Stack) ReadBatch(bufs [][]byte, sizes []int, off int) (int, error) {
-	return s.link.read(bufs, sizes, off)
+	return s.link.read(bufs, sizes, nil, off)
+}
+
+// ReadOwn is ReadBatch that tells in own[i] whether the stack itself sent a packet
+// or Inject put it there.
+func (s *Stack) ReadOwn(bufs [][]byte, sizes []int, own []bool, off int) (int, error) {
+	return s.link.read(bufs, sizes, own, off)
 }
 
 // WriteBatch gives the stack the inbound packets bufs[i][off:]. It copies them.

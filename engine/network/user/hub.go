@@ -17,7 +17,6 @@ import (
 	"postern.dev/postern/engine/network/packet"
 	"postern.dev/postern/engine/network/stack"
 	"postern.dev/postern/engine/network/wg"
-	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 )
 
@@ -33,9 +32,8 @@ type hub struct {
 	ctx    context.Context // ends with close
 	cancel context.CancelFunc
 
-	shareMu sync.Mutex
-	shares  map[model.Ref]*conntrack.Share
-	nat     *conntrack.Share // of the segment's table
+	shares shares
+	nat    *conntrack.Share // of the segment's table
 
 	// net is the Network as the newest snapshot has it.
 	net atomic.Pointer[snapshot.Network]
@@ -62,7 +60,7 @@ func (f *Fabric) newHub(n *snapshot.Network) (*hub, error) {
 		f: f, name: n.Name, stack: st, flows: f.newTable(),
 		log:   f.opts.Log.With("network", n.Name),
 		peers: map[string]peer{}, sockets: map[netip.Addr]*socketSet{},
-		shares: map[model.Ref]*conntrack.Share{}, nat: conntrack.NewShare(max(f.opts.MaxFlows/networkShare, 2)),
+		nat: conntrack.NewShare(max(f.opts.MaxFlows/networkShare, 2)),
 	}
 	h.ctx, h.cancel = context.WithCancel(f.ctx)
 	h.net.Store(n)
@@ -270,40 +268,26 @@ type carrier struct{ h *hub }
 // which were judged, and those that the hub's own stack sends, which are looked
 // up here and may have to leave by another way.
 func (c carrier) ReadBatch(bufs [][]byte, sizes []int, off int) (int, error) {
-	n, err := c.h.stack.ReadBatch(bufs, sizes, off)
+	var own [stack.BatchSize]bool
+	bufs = bufs[:min(len(bufs), len(own))]
+	n, err := c.h.stack.ReadOwn(bufs, sizes, own[:], off)
 	if err != nil {
 		return n, err
 	}
-	net := c.h.net.Load()
+	b := c.h.f.batches.Get().(*batch)
 	for i := range n {
+		if !own[i] {
+			continue
+		}
 		p := bufs[i][off : off+sizes[i]]
 		info, err := packet.Parse(p)
-		if err != nil {
-			sizes[i] = 0
-			continue
-		}
-		if !ownSource(net, info.Src.Addr()) {
-			continue
-		}
-		if !c.h.fromStack(p, &info) {
+		if err != nil || !c.h.fromStack(p, &info, b) {
 			sizes[i] = 0
 		}
 	}
+	b.flush()
+	c.h.f.batches.Put(b)
 	return n, nil
-}
-
-// ownSource tells whether a packet with that source was made by the hub's own
-// stack.
-func ownSource(n *snapshot.Network, a netip.Addr) bool {
-	if i := n.Interfaces[a]; i != nil {
-		return i.Endpoint != nil || i.Gateway != nil
-	}
-	for _, r := range n.Resolver {
-		if r == a {
-			return true
-		}
-	}
-	return false
 }
 
 // WriteBatch takes the packets that came out of the tunnels. WireGuard has

@@ -45,37 +45,45 @@ func (h *hub) fromPeer(p []byte, i *packet.Info, b *batch) {
 }
 
 // fromStack routes a packet that the hub's own stack sends, and reports whether
-// it leaves to a peer of this hub. Replies and refusals only: nothing in the
-// stack dials.
-func (h *hub) fromStack(p []byte, i *packet.Info) bool {
+// it leaves to a peer of this hub: replies, refusals, and connections that a
+// Gateway opens from its address here.
+func (h *hub) fromStack(p []byte, i *packet.Info, b *batch) bool {
 	e, ok := h.flows.Get(i)
-	if ok && e.Action.out == h.stack && e.Action.forward {
-		return true
-	}
-	b := h.f.batches.Get().(*batch)
-	defer h.f.batches.Put(b)
 	switch {
 	case ok:
-		send(p, i, e.Action, b)
+		return h.leaves(p, i, e, b)
 	case i.ICMPError():
-		if !related(h.flows, p, i, b, nil) {
-			return true // a refusal: it belongs to no flow
-		}
-	default:
-		return i.Proto == packet.TCP && i.TCPFlags&packet.RST != 0
+		// One that belongs to no flow is a refusal.
+		e, inner, at, ok := quotedFlow(h.flows, p, i, nil)
+		return !ok || !translated(p, i, e.Action, &inner, at) || h.leaves(p, i, e, b)
+	case i.Proto != packet.TCP:
+		return false
+	case i.NewFlow() && i.Fragment == packet.Whole:
+		e := h.opens(p, i)
+		return e != nil && h.leaves(p, i, e, b)
 	}
-	b.flush()
+	return i.TCPFlags&packet.RST != 0
+}
+
+// leaves reports whether a packet of the hub's own stack goes to a peer of this
+// hub; else it is sent on its way.
+func (h *hub) leaves(p []byte, i *packet.Info, e *entry, b *batch) bool {
+	if e.Action.out == h.stack && e.Action.forward {
+		return true
+	}
+	send(p, i, e.Action, b)
 	return false
 }
 
 // source says who has an address that a peer of this hub sends from. Only Hosts
-// and sites are peers: nobody sends as an Endpoint.
+// and sites are peers: nobody sends as an Endpoint or a Gateway.
 func (h *hub) source(a netip.Addr) (flow.Source, *origin) {
 	n := h.net.Load()
-	if i := n.Interfaces[a]; i != nil && i.Owner.Kind == model.KindHost {
-		return flow.FromInterface(i), &origin{network: n.Name, host: i.Owner.Name}
-	}
-	if l := linkOf(n, a); l != nil {
+	if i := n.Interfaces[a]; i != nil {
+		if i.Owner.Kind == model.KindHost {
+			return flow.FromInterface(i), &origin{network: n.Name, host: i.Owner.Name}
+		}
+	} else if l := linkOf(n, a); l != nil {
 		return flow.FromLink(l, a), &origin{link: l.Name}
 	}
 	return flow.Source{Network: n, Addr: a}, &origin{}
@@ -140,6 +148,14 @@ func (f *Fabric) judge(src flow.Source, i *packet.Info) (flow.Verdict, bool) {
 // engine's. The sender then tries again.
 func (h *hub) install(v *flow.Verdict, i *packet.Info, from *origin, age uint64) *entry {
 	from.ends = endsOf(v)
+	if v.Target.Kind == flow.ToInterface {
+		switch t := v.Target.Interface; {
+		case t.Endpoint != nil:
+			from.endpoint = t.Endpoint.Name
+		case t.Gateway != nil:
+			from.node = t.Gateway.Name
+		}
+	}
 	fl := h.flows.NewFlow(i.Proto, from)
 	e := h.enter(v, i, fl, from)
 	if e == nil || h.f.age.Load() != age {
@@ -150,8 +166,9 @@ func (h *hub) install(v *flow.Verdict, i *packet.Info, from *origin, age uint64)
 }
 
 func (h *hub) enter(v *flow.Verdict, i *packet.Info, fl *conntrack.Flow, from *origin) *entry {
-	back := action{out: h.stack, forward: true}
-	share := h.share(from)
+	// Who opened it is a peer, or the stack itself for a Gateway.
+	back := action{out: h.stack, forward: from.gateway == ""}
+	share := h.shares.of(from, h.f.opts.MaxFlows)
 	switch t := &v.Target; t.Kind {
 	case flow.ToInterface, flow.ToResolver, flow.ToLink:
 		to := h
@@ -161,9 +178,6 @@ func (h *hub) enter(v *flow.Verdict, i *packet.Info, fl *conntrack.Flow, from *o
 			}
 		}
 		there := action{out: to.stack, forward: !terminates(t)}
-		if t.Interface != nil && t.Interface.Endpoint != nil {
-			from.endpoint = t.Interface.Endpoint.Name
-		}
 		e := &entry{Flow: fl, Share: share, Action: there}
 		// The reply comes up where the packet went: from the peers or the
 		// stack of the Network that holds the destination.
@@ -191,9 +205,15 @@ func (h *hub) enter(v *flow.Verdict, i *packet.Info, fl *conntrack.Flow, from *o
 	return nil
 }
 
-// terminates tells whether a target is in a hub's own stack.
+// terminates tells whether a target in a Network is in its hub's own stack.
 func terminates(t *flow.Target) bool {
-	return t.Kind == flow.ToResolver || t.Interface != nil && (t.Interface.Endpoint != nil || t.Interface.Gateway != nil)
+	switch t.Kind {
+	case flow.ToResolver:
+		return true
+	case flow.ToInterface:
+		return t.Interface.Endpoint != nil || t.Interface.Gateway != nil
+	}
+	return false
 }
 
 // natTries bounds the search for a free port; the range is large and the

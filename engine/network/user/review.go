@@ -4,13 +4,12 @@
 package user
 
 import (
+	"net/netip"
 	"time"
 
 	"postern.dev/postern/decide/flow"
-	"postern.dev/postern/engine/network/conntrack"
 	"postern.dev/postern/engine/network/packet"
 	"postern.dev/postern/engine/network/stack"
-	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 )
 
@@ -26,21 +25,44 @@ func (f *Fabric) review(s *snapshot.Snapshot) {
 		live[h.stack] = true
 	}
 	for _, h := range hubs {
-		review(h.flows, s, live, func(k packet.Tuple) flow.Source {
-			src, _ := h.source(k.Src.Addr())
-			return src
-		})
-		h.forgetShares()
+		review(h.flows, s, live, h.opener)
+		h.shares.forget()
 	}
-	review(f.segment.flows, s, live, func(k packet.Tuple) flow.Source { return flow.FromInternet(k.Src.Addr()) })
+	review(f.segment.flows, s, live, f.segment.opener)
+	f.segment.shares.forget()
+}
+
+// opener says who has the address now that a flow was opened from.
+func (h *hub) opener(_ *snapshot.Snapshot, a netip.Addr, o *origin) (flow.Source, bool) {
+	if o.gateway == "" {
+		src, _ := h.source(a)
+		return src, true
+	}
+	i := h.net.Load().Interfaces[a]
+	if i == nil || i.Gateway == nil {
+		return flow.Source{}, false
+	}
+	return flow.FromInterface(i), true
+}
+
+// opener says who has the address now that a flow was opened from.
+func (g *segment) opener(s *snapshot.Snapshot, a netip.Addr, o *origin) (flow.Source, bool) {
+	if o.gateway == "" {
+		return flow.FromInternet(a), true
+	}
+	gw := s.Internet.Gateways[a]
+	if gw == nil {
+		return flow.Source{}, false
+	}
+	return flow.Dials(gw, nil)
 }
 
 // review looks at one table. A flow is judged where it was opened; replies only
 // have to lead to a stack that is still there.
-func review(t *table, s *snapshot.Snapshot, live map[*stack.Stack]bool, source func(packet.Tuple) flow.Source) {
+func review(t *table, s *snapshot.Snapshot, live map[*stack.Stack]bool, opener opener) {
 	ended := false
 	t.Each(func(k packet.Tuple, e *entry) {
-		if live[e.Action.out] && (e.Reply || stands(s, k, e, source(k))) {
+		if live[e.Action.out] && (e.Reply || stands(s, k, e, opener)) {
 			return
 		}
 		e.Flow.End()
@@ -51,8 +73,12 @@ func review(t *table, s *snapshot.Snapshot, live map[*stack.Stack]bool, source f
 	}
 }
 
-func stands(s *snapshot.Snapshot, k packet.Tuple, e *entry, src flow.Source) bool {
+func stands(s *snapshot.Snapshot, k packet.Tuple, e *entry, opener opener) bool {
 	o, ok := e.Flow.Value.(*origin)
+	if !ok {
+		return false
+	}
+	src, ok := opener(s, k.Src.Addr(), o)
 	if !ok {
 		return false
 	}
@@ -61,43 +87,16 @@ func stands(s *snapshot.Snapshot, k packet.Tuple, e *entry, src flow.Source) boo
 		return false
 	}
 	v := flow.Stand(s, q)
-	return v.Allowed() && endsOf(&v) == o.ends
+	now := endsOf(&v)
+	if gw := s.Internet.Gateways[k.Src.Addr()]; gw != nil && o.gateway != "" && o.network == "" {
+		now.from = gatewayParty(gw)
+	}
+	return v.Allowed() && now == o.ends
 }
 
-// The shares of the entries of a flow table: of one Host, of one Link, and of one
-// Network on the internet segment. A flow has two entries.
-const (
-	hostShare    = 8
-	linkShare    = 4
-	networkShare = 4
-)
-
-// share is what the opener of a flow may hold of the flow tables.
-func (h *hub) share(o *origin) *conntrack.Share {
-	who, part := model.Ref{Kind: model.KindHost, Name: o.host}, hostShare
-	if o.host == "" {
-		who, part = model.Ref{Kind: model.KindLink, Name: o.link}, linkShare
-	}
-	h.shareMu.Lock()
-	defer h.shareMu.Unlock()
-	s := h.shares[who]
-	if s == nil {
-		s = conntrack.NewShare(max(h.f.opts.MaxFlows/part, 2))
-		h.shares[who] = s
-	}
-	return s
-}
-
-// forgetShares forgets the shares of who holds nothing.
-func (h *hub) forgetShares() {
-	h.shareMu.Lock()
-	defer h.shareMu.Unlock()
-	for who, s := range h.shares {
-		if s.Held() == 0 {
-			delete(h.shares, who)
-		}
-	}
-}
+// opener tells a snapshot's source for the address that a flow was opened from;
+// false if nobody could open it there any longer.
+type opener func(*snapshot.Snapshot, netip.Addr, *origin) (flow.Source, bool)
 
 // complainEvery is how often the log hears that a bound was met.
 const complainEvery = 10 * time.Second

@@ -7,12 +7,9 @@ import (
 	"net/netip"
 	"sync"
 
-	"postern.dev/postern/decide/flow"
 	"postern.dev/postern/engine/network/conntrack"
 	"postern.dev/postern/engine/network/packet"
 	"postern.dev/postern/engine/network/stack"
-	"postern.dev/postern/model"
-	"postern.dev/postern/snapshot"
 )
 
 // table is a flow table of this engine.
@@ -29,79 +26,6 @@ type action struct {
 	forward bool
 	// source and dest, when valid, replace the packet's own: NAT.
 	source, dest netip.AddrPort
-}
-
-// origin is what a flow knows of who opened it. It is the Value of a Flow.
-type origin struct {
-	network, host, link, endpoint, gateway string
-	ends                                   ends
-}
-
-// ends are the two machines of a flow, and the address of the Network under
-// which the one appears to the other. They tell whether addresses still mean who
-// they meant when the flow was let through.
-type ends struct {
-	from, to party
-	nat      netip.Addr
-}
-
-// party is a machine: whose address it has, and which key it has shown.
-type party struct {
-	owner        model.Ref
-	network, key string
-}
-
-func endsOf(v *flow.Verdict) ends {
-	e := ends{nat: v.Target.NAT}
-	switch s := &v.Query.Source; {
-	case s.Interface != nil:
-		e.from = interfaceParty(s.Interface)
-	case s.Link != nil:
-		e.from = linkParty(s.Link)
-	}
-	switch t := &v.Target; t.Kind {
-	case flow.ToInterface:
-		e.to = interfaceParty(t.Interface)
-	case flow.ToLink:
-		e.to = linkParty(t.Link)
-	case flow.ToResolver:
-		e.to.network = t.Network.Name
-	case flow.ToGateway:
-		e.to = party{owner: model.Ref{Kind: model.KindGateway, Name: t.Gateway.Name}, key: t.Gateway.ID}
-	}
-	return e
-}
-
-func interfaceParty(i *snapshot.Interface) party {
-	p := party{owner: i.Owner, network: i.Network.Name, key: i.PublicKey}
-	if i.Endpoint != nil {
-		p.key = i.Endpoint.ID
-	}
-	return p
-}
-
-func linkParty(l *snapshot.Link) party {
-	return party{owner: model.Ref{Kind: model.KindLink, Name: l.Name}, network: l.Network.Name, key: l.PublicKey}
-}
-
-// caller is who a connection is counted for.
-func caller(o *snapshot.Origin) model.Ref {
-	switch {
-	case o.Host != "":
-		return model.Ref{Kind: model.KindHost, Name: o.Host}
-	case o.Link != "":
-		return model.Ref{Kind: model.KindLink, Name: o.Link}
-	}
-	return model.Ref{}
-}
-
-// originOf turns a flow's origin into that of a connection.
-func originOf(e *entry, remote, local netip.AddrPort) *snapshot.Origin {
-	o := &snapshot.Origin{Source: remote, Local: local}
-	if x, ok := e.Flow.Value.(*origin); ok {
-		o.Network, o.Host, o.Link, o.Endpoint, o.Gateway = x.network, x.host, x.link, x.endpoint, x.gateway
-	}
-	return o
 }
 
 // batch gathers packets that go the same way, so that each way is entered once
@@ -157,28 +81,34 @@ func send(p []byte, i *packet.Info, a action, b *batch) {
 	b.add(p, a)
 }
 
-// related finds the way of an ICMP error: that of the replies to the packet it
-// quotes, patched as they are. It reports whether the flow is known. An error
-// goes to the sender of what it quotes and nowhere else; reports, if set, tells
-// whether its own sender may speak for the receiver. Otherwise one flow would
-// open the way for errors, and whatever else they carry, to everybody.
-func related(t *table, p []byte, i *packet.Info, b *batch, reports func(from, to netip.Addr) bool) bool {
-	inner, at, ok := packet.Quoted(p, i)
-	if !ok {
-		return false
+// related sends an ICMP error the way of the replies to the packet it quotes,
+// patched as they are, if it belongs to a flow.
+func related(t *table, p []byte, i *packet.Info, b *batch, reports func(from, to netip.Addr) bool) {
+	e, inner, at, ok := quotedFlow(t, p, i, reports)
+	if ok && translated(p, i, e.Action, &inner, at) {
+		send(p, i, e.Action, b)
+	}
+}
+
+// quotedFlow finds the entry of the replies to the packet that an ICMP error
+// quotes. An error goes to the sender of what it quotes and nowhere else;
+// reports, if set, tells whether its own sender may speak for the receiver.
+// Otherwise one flow would open the way for errors, and whatever else they carry,
+// to everybody.
+func quotedFlow(t *table, p []byte, i *packet.Info, reports func(from, to netip.Addr) bool) (e *entry, inner packet.Info, at int, ok bool) {
+	if inner, at, ok = packet.Quoted(p, i); !ok {
+		return nil, inner, at, false
 	}
 	if i.Dst.Addr() != inner.Src.Addr() || reports != nil && !reports(i.Src.Addr(), inner.Dst.Addr()) {
-		return false
+		return nil, inner, at, false
 	}
-	e, ok := t.Peek(inner.Reverse())
-	if !ok {
-		return false
-	}
-	a := e.Action
-	if a.dest.IsValid() && !packet.SetQuoted(p, i, &inner, at, a.dest, true) ||
-		a.source.IsValid() && !packet.SetQuoted(p, i, &inner, at, a.source, false) {
-		return true // of another family: it cannot be of use
-	}
-	send(p, i, a, b)
-	return true
+	e, ok = t.Peek(inner.Reverse())
+	return e, inner, at, ok
+}
+
+// translated patches what an ICMP error quotes as a does with the replies to it.
+// It reports false where that is of another family: it cannot be of use.
+func translated(p []byte, i *packet.Info, a action, inner *packet.Info, at int) bool {
+	return (!a.dest.IsValid() || packet.SetQuoted(p, i, inner, at, a.dest, true)) &&
+		(!a.source.IsValid() || packet.SetQuoted(p, i, inner, at, a.source, false))
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"postern.dev/postern/decide/flow"
+	"postern.dev/postern/engine/network/conntrack"
 	"postern.dev/postern/engine/network/packet"
 	"postern.dev/postern/engine/network/stack"
 )
@@ -23,6 +24,7 @@ type segment struct {
 	stack   *stack.Stack
 	callers *stack.Stack
 	flows   *table
+	shares  shares // of the Gateways that dial
 
 	mu      sync.Mutex
 	sockets map[netip.Addr]*socketSet
@@ -77,9 +79,30 @@ func (g *segment) fromStack(p []byte, i *packet.Info, b *batch) {
 		send(p, i, e.Action, b)
 		return
 	}
-	if i.ICMPError() {
+	switch {
+	case i.ICMPError():
 		related(g.flows, p, i, b, nil)
+	case i.Proto == packet.TCP && i.NewFlow() && i.Fragment == packet.Whole:
+		// Nothing in this stack dials but a Gateway, from its public address.
+		if e := g.opens(p, i); e != nil {
+			send(p, i, e.Action, b)
+		}
 	}
+}
+
+// install puts both directions of a flow to a Gateway's public address into the
+// table and returns the entry for the packet that opens it: opener is the stack
+// that the replies go to. It returns nil where the table or the share is full, or
+// what was judged is out of date by now.
+func (g *segment) install(i *packet.Info, o *origin, opener *stack.Stack, share *conntrack.Share, age uint64) *entry {
+	fl := g.flows.NewFlow(i.Proto, o)
+	e := &entry{Flow: fl, Share: share, Action: action{out: g.stack}}
+	back := &entry{Flow: fl, Share: share, Reply: true, Action: action{out: opener}}
+	if !g.flows.Add(i.Tuple, e) || !g.flows.Add(i.Reverse(), back) || g.f.age.Load() != age {
+		fl.End()
+		return nil
+	}
+	return e
 }
 
 // fromCaller judges what a caller on the internet sends.
@@ -101,14 +124,9 @@ func (g *segment) fromCaller(p []byte, i *packet.Info, b *batch) {
 		if v.Target.Kind != flow.ToGateway {
 			return // a caller on the internet has its own way beyond
 		}
-		fl := g.flows.NewFlow(i.Proto, &origin{ends: endsOf(&v)})
-		e := &entry{Flow: fl, Action: action{out: g.stack}}
-		back := &entry{Flow: fl, Reply: true, Action: action{out: g.callers}}
-		if !g.flows.Add(i.Tuple, e) || !g.flows.Add(i.Reverse(), back) || g.f.age.Load() != age {
-			fl.End()
-			return
+		if e := g.install(i, &origin{ends: endsOf(&v)}, g.callers, nil, age); e != nil {
+			send(p, i, e.Action, b)
 		}
-		send(p, i, e.Action, b)
 	case flow.Refuse:
 		if out := refusal(p, i); out != nil {
 			g.callers.Deliver([][]byte{out})

@@ -1,0 +1,381 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package user_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"postern.dev/postern/decide/flow"
+	"postern.dev/postern/engine/network/join"
+	"postern.dev/postern/engine/network/user"
+	"postern.dev/postern/model"
+	"postern.dev/postern/snapshot"
+)
+
+// inject puts Gateways into the Networks of a lab: in, external in app; deep,
+// internal in far; and out, which stands outside and dials from far too. The
+// Host d of app has no group.
+func (l *lab) inject() {
+	l.t.Helper()
+	l.keys["d"] = mustKey(l.t)
+	l.put(
+		&model.Subnet{Head: named("nodes"), Spec: model.SubnetSpec{Network: "app", CIDR: "10.1.2.0/24", SecurityGroup: "nodes"}},
+		&model.Subnet{Head: named("deep"), Spec: model.SubnetSpec{Network: "far", CIDR: "10.2.2.0/24"}},
+		&model.Subnet{Head: named("out"), Spec: model.SubnetSpec{Network: "far", CIDR: "10.2.3.0/24", DelegatedTo: "out"}},
+		&model.SecurityGroup{Head: named("nodes"), Spec: model.SecurityGroupSpec{Network: "app", Rules: []model.Rule{
+			{Direction: "inbound", Protocol: "tcp", Ports: []string{"443", "3443", "8443"}},
+		}}},
+		&model.Host{Head: named("d"), Spec: model.HostSpec{Subnet: "app", Address: "10.1.1.12", PublicKey: public(l.t, l.keys["d"])}},
+		&model.Gateway{Head: named("in"), Spec: model.GatewaySpec{Region: "eu-2", NetworkMode: "external", Subnet: "nodes"}},
+		&model.Gateway{Head: named("deep"), Spec: model.GatewaySpec{Region: "eu-3", NetworkMode: "internal", Subnet: "deep"}},
+		&model.Gateway{Head: named("out"), Spec: model.GatewaySpec{Region: "eu-4", Outbound: &model.GatewayOutbound{Subnet: "out"}}},
+	)
+	l.apply()
+}
+
+// node is the address of a Gateway in a Network.
+func (l *lab) node(gateway string) string { return l.snap.Gateways[gateway].Nodes[0].Addr.String() }
+
+func (l *lab) public(gateway string) string { return l.snap.Gateways[gateway].Public[0].String() }
+
+// last is where the last connection came from.
+func (l *lab) last() snapshot.Origin {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.origins) == 0 {
+		return snapshot.Origin{}
+	}
+	return l.origins[len(l.origins)-1]
+}
+
+// by dials from a Gateway.
+func (l *lab) by(gateway, network, address string) func(context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (net.Conn, error) {
+		return l.fabric.DialGateway(ctx, gateway, network, netip.MustParseAddrPort(address))
+	}
+}
+
+// greet lets a host answer every connection on a port with who calls.
+func (l *lab) greet(c *join.Client, port uint16) {
+	l.t.Helper()
+	ln, err := c.Listen(port)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprintf(c, "%s\n", c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap())
+			_ = c.Close()
+		}
+	}()
+	l.t.Cleanup(func() { _ = ln.Close(); <-done })
+}
+
+func TestNodeListensOnItsPrivatePorts(t *testing.T) {
+	l := newLab(t)
+	l.inject()
+	a, c := l.join("a", "app", "10.1.1.10"), l.join("c", "far", "10.2.1.10")
+	outbound := l.snap.Gateways["out"].Outbound.Addr.String()
+	for _, x := range []struct {
+		name, address string
+		from          *join.Client
+		symptom       string
+		want          snapshot.Origin
+	}{
+		{"its own Network", l.node("in") + ":443", a, "", snapshot.Origin{Network: "app", Host: "a", Node: "in"}},
+		{"a peer", l.node("in") + ":3443", c, "", snapshot.Origin{Network: "far", Host: "c", Node: "in"}},
+		{"internal, from a peer", l.node("deep") + ":443", a, "", snapshot.Origin{Network: "app", Host: "a", Node: "deep"}},
+		{"a port that is not published", l.node("in") + ":8443", a, "timeout", snapshot.Origin{}},
+		{"outbound integration", outbound + ":443", c, "timeout", snapshot.Origin{}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			limit := wait
+			if x.symptom == "timeout" {
+				limit = silence
+			}
+			_, err := say(to(x.from, x.address), limit)
+			if got := join.Symptom(err); (err != nil || x.symptom != "") && got != x.symptom {
+				t.Fatalf("%v is a %s, want %q", err, got, x.symptom)
+			}
+			if x.symptom != "" {
+				return
+			}
+			got := l.last()
+			if at := got.Local.String(); at != x.address {
+				t.Errorf("called at %s, want %s", at, x.address)
+			}
+			got.Source, got.Local = netip.AddrPort{}, netip.AddrPort{}
+			if got != x.want {
+				t.Errorf("%+v, want %+v", got, x.want)
+			}
+		})
+	}
+}
+
+func TestNodePortsComeAndGoWithoutTheOthers(t *testing.T) {
+	l := newLab(t)
+	l.inject()
+	l.objects["SecurityGroup/nodes"].(*model.SecurityGroup).Spec.Rules[0].Ports = []string{"80", "443"}
+	a := l.join("a", "app", "10.1.1.10")
+	conn := held(t, a, l.node("in")+":443")
+	for _, http := range []string{"serve", "off", "serve"} {
+		l.objects["Gateway/in"].(*model.Gateway).Spec.HTTP = http
+		l.apply()
+		limit, want := wait, ""
+		if http == "off" {
+			limit, want = silence, "timeout" // the managed group admits what is published
+		}
+		_, err := say(to(a, l.node("in")+":80"), limit)
+		if (err == nil) != (want == "") || err != nil && join.Symptom(err) != want {
+			t.Fatalf("http: %s: port 80: %v, want %q", http, err, want)
+		}
+	}
+	if _, err := speak(conn, wait); err != nil {
+		t.Fatalf("the connection to the port that stayed: %v", err)
+	}
+}
+
+func TestGatewayDialsFromItsPlace(t *testing.T) {
+	l := newLab(t)
+	l.inject()
+	l.greet(l.join("d", "app", "10.1.1.12"), 8080)
+	l.greet(l.join("c", "far", "10.2.1.10"), 8080)
+	site := l.join("site", "app", "192.168.9.7")
+	l.greet(site, 8080)
+	if _, err := say(to(site, l.endpoint()+":443"), wait); err != nil {
+		t.Fatal(err) // shakes hands
+	}
+	outbound := l.snap.Gateways["out"].Outbound.Addr.String()
+	for _, c := range []struct{ name, gateway, network, address, want string }{
+		{"a Host of its Network", "in", "app", "10.1.1.12:8080", l.node("in")},
+		{"a Host of a peer", "in", "app", "10.2.1.10:8080", l.node("in")},
+		{"a machine behind a Link", "in", "app", "192.168.9.7:8080", l.node("in")},
+		{"a Host, from outbound integration", "out", "far", "10.2.1.10:8080", outbound},
+		{"a Host of a peer, from outbound integration", "out", "far", "10.1.1.12:8080", outbound},
+		{"a Host, from internal mode", "deep", "far", "10.2.1.10:8080", l.node("deep")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got, err := say(l.by(c.gateway, c.network, c.address), wait); err != nil || got != c.want+"\n" {
+				t.Fatalf("%q, %v; want %q", got, err, c.want)
+			}
+		})
+	}
+}
+
+func TestGatewayCallsGateways(t *testing.T) {
+	l := newLab(t)
+	l.inject()
+	outbound := l.snap.Gateways["out"].Outbound.Addr.String()
+	for _, c := range []struct {
+		name, gateway, network, address, from string
+		want                                  snapshot.Origin
+	}{
+		{"itself, at its node", "in", "app", l.node("in") + ":443", l.node("in"), snapshot.Origin{Network: "app", Gateway: "in", Node: "in"}},
+		{"itself, at its public address", "in", "", l.public("in") + ":443", l.public("in"), snapshot.Origin{Gateway: "in"}},
+		{"itself, at its public address, from a Network", "in", "app", l.public("in") + ":443", l.public("in"), snapshot.Origin{Gateway: "in"}},
+		{"itself, without a Network", "main", "", l.public("main") + ":443", l.public("main"), snapshot.Origin{Gateway: "main"}},
+		{"another's public address", "main", "", l.public("in") + ":443", l.public("main"), snapshot.Origin{Gateway: "main"}},
+		{"another's from its node", "in", "", l.public("main") + ":443", l.public("in"), snapshot.Origin{Gateway: "in"}},
+		{"an Endpoint in its Network", "in", "app", l.endpoint() + ":443", l.node("in"), snapshot.Origin{Network: "app", Gateway: "in", Endpoint: "ep"}},
+		{"an Endpoint of a peer", "deep", "far", l.endpoint() + ":443", l.node("deep"), snapshot.Origin{Network: "far", Gateway: "deep", Endpoint: "ep"}},
+		{"a node in a peer", "in", "app", l.node("deep") + ":443", l.node("in"), snapshot.Origin{Network: "app", Gateway: "in", Node: "deep"}},
+		{"a node in its Network, from outbound integration", "out", "far", l.node("deep") + ":443", outbound, snapshot.Origin{Network: "far", Gateway: "out", Node: "deep"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if _, err := say(l.by(c.gateway, c.network, c.address), wait); err != nil {
+				t.Fatal(err)
+			}
+			got := l.last()
+			if got.Local.String() != c.address || got.Source.Addr().String() != c.from {
+				t.Errorf("from %s to %s, want from %s to %s", got.Source, got.Local, c.from, c.address)
+			}
+			got.Source, got.Local = netip.AddrPort{}, netip.AddrPort{}
+			if got != c.want {
+				t.Errorf("%+v, want %+v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestGatewayDialThatIsNotDeliveredFailsAtOnce(t *testing.T) {
+	l := newLab(t)
+	l.inject()
+	l.join("d", "app", "10.1.1.12")
+	for _, c := range []struct{ name, gateway, network, address, code string }{
+		{"a Host's group", "in", "app", "10.1.1.11:8081", "sg/no-inbound-rule"},
+		{"a closed port of an Endpoint", "in", "app", l.endpoint() + ":80", flow.ListenRefused},
+		{"nobody has the address", "in", "app", "10.1.1.99:80", flow.RouteNone},
+		{"a Link that is down", "in", "app", "192.168.9.7:80", flow.RouteLinkDown},
+		{"a public port that is not published", "main", "", l.public("in") + ":444", flow.ListenRefused},
+		{"internal mode to the internet", "deep", "", l.public("in") + ":443", flow.RouteNone},
+		{"outbound integration to the internet", "out", "far", l.public("in") + ":443", flow.RouteNone},
+		{"the server itself", "main", "", "127.0.0.1:80", flow.RouteNone},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			began := time.Now()
+			_, err := say(l.by(c.gateway, c.network, c.address), wait)
+			var u *flow.Undelivered
+			if !errors.As(err, &u) || u.Verdict.Code != c.code {
+				t.Fatalf("%v, want %s", err, c.code)
+			}
+			if d := time.Since(began); d > wait/2 {
+				t.Fatalf("it took %v", d)
+			}
+		})
+	}
+	t.Run("a closed port of a Host", func(t *testing.T) {
+		if _, err := say(l.by("in", "app", "10.1.1.12:81"), wait); join.Symptom(err) != "refused" {
+			t.Fatalf("%v, want a refusal by the Host", err)
+		}
+	})
+	for name, at := range map[string][2]string{
+		"a Network it is not in": {"in", "far"}, "a Network that is not there": {"in", "nowhere"}, "a Gateway that is not there": {"nobody", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := say(l.by(at[0], at[1], "10.1.1.12:80"), wait); !errors.Is(err, user.ErrNoAddress) {
+				t.Fatalf("%v, want %v", err, user.ErrNoAddress)
+			}
+		})
+	}
+}
+
+func TestNobodySendsAsANode(t *testing.T) {
+	l := newLab(t)
+	l.inject()
+	// The site claims the node's address; the hub takes nothing from it.
+	l.edit = func(s *snapshot.Snapshot) {
+		s.Links["site"].Prefixes = append(s.Links["site"].Prefixes, netip.PrefixFrom(s.Gateways["in"].Nodes[0].Addr, 32))
+	}
+	l.apply()
+	site := l.raw(l.keys["site"], "app")
+	site.out <- udp("192.168.9.7:1000", "10.1.0.2:53")
+	if site.next(wait) == nil {
+		t.Fatal("the site is not there")
+	}
+	for len(l.drops) > 0 {
+		<-l.drops
+	}
+	site.out <- udp(l.node("in")+":1000", "10.1.0.2:53")
+	select {
+	case code := <-l.drops:
+		if code != flow.RouteNone {
+			t.Fatalf("dropped for %s", code)
+		}
+	case <-time.After(wait):
+		t.Fatal("a packet with a node's address from a site was not refused")
+	}
+	if site.next(silence) != nil {
+		t.Fatal("it was answered")
+	}
+}
+
+func TestGatewayFlowEndsWithItsInterface(t *testing.T) {
+	for _, c := range []struct {
+		name             string
+		gateway, network string
+		at               func(*lab) string
+		change           func(*lab)
+		lives            bool
+	}{
+		{"nothing changed", "in", "app", func(l *lab) string { return l.endpoint() }, func(*lab) {}, true},
+		{"the Gateway is gone", "in", "app", func(l *lab) string { return l.endpoint() }, func(l *lab) { delete(l.objects, "Gateway/in") }, false},
+		{"the Gateway is another", "in", "app", func(l *lab) string { return l.endpoint() }, func(l *lab) {
+			l.edit = func(s *snapshot.Snapshot) { s.Gateways["in"].ID += "0" }
+		}, false},
+		{"the Gateway called is gone", "in", "app", func(l *lab) string { return l.node("deep") }, func(l *lab) { delete(l.objects, "Gateway/deep") }, false},
+		{"over the segment, nothing changed", "out", "", func(l *lab) string { return l.public("in") }, func(*lab) {}, true},
+		{"over the segment, the caller is gone", "out", "", func(l *lab) string { return l.public("in") }, func(l *lab) {
+			delete(l.objects, "Gateway/out")
+			delete(l.objects, "Subnet/out")
+		}, false},
+		{"over the segment, from a node", "in", "", func(l *lab) string { return l.public("main") }, func(*lab) {}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := newLab(t)
+			l.inject()
+			ctx, cancel := context.WithTimeout(context.Background(), wait)
+			defer cancel()
+			conn, err := l.by(c.gateway, c.network, c.at(l)+":443")(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			c.change(l)
+			l.apply()
+			limit := wait
+			if !c.lives {
+				limit = silence
+			}
+			if got, err := speak(conn, limit); (err == nil) != c.lives {
+				t.Fatalf("%q, %v; lives on should be %v", got, err, c.lives)
+			}
+		})
+	}
+}
+
+func TestGreedyGatewayDoesNotStarveOthers(t *testing.T) {
+	l := newLab(t, func(o *user.Options) { o.MaxFlows = 64 })
+	l.inject()
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	for range 8 {
+		c, err := l.by("in", "app", l.endpoint()+":443")(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	if _, err := say(l.by("in", "app", l.endpoint()+":443"), silence); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("the Gateway has used its share up and opened one more flow: %v", err)
+	}
+	if _, err := say(to(l.join("site", "app", "192.168.9.7"), l.endpoint()+":443"), wait); err != nil {
+		t.Fatalf("the site: %v", err)
+	}
+}
+
+func TestGatewayMovesBulk(t *testing.T) {
+	l := newLab(t)
+	l.inject()
+	d := l.join("d", "app", "10.1.1.12")
+	ln, err := d.Listen(8080)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	const size = 4 << 20
+	go func() {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = c.Write(make([]byte, size))
+		_ = c.Close()
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	c, err := l.by("in", "app", "10.1.1.12:8080")(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(wait)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(io.Discard, c); err != nil || n != size {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+}
