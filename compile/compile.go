@@ -144,6 +144,7 @@ func (c *Compiler) Compile(set *model.Set, opts Options) *Result {
 	b.nodes()
 	b.interfaces()
 	b.groups()
+	b.authorizations()
 	b.routes()
 	b.placed()
 	b.apis()

@@ -252,8 +252,10 @@ func parse(file string, data []byte) ([]*tree.Node, []*tree.Problem) {
 }
 
 // restored are the fields of a status that a backup brings back: what others
-// may know a resource by.
-var restored = []string{"id", "addresses", "publicAddress", "configurationAddress", "outboundAddress", "connection"}
+// may know a resource by, and what was granted or shut out.
+var restored = []string{
+	"id", "addresses", "publicAddress", "configurationAddress", "outboundAddress", "connection", "grantedRules", "grantedPorts",
+}
 
 // ownStatus drops the rest of a document's status: it is the server's, and may
 // come from a newer one.

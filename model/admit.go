@@ -14,6 +14,9 @@ import (
 type Change struct {
 	Puts    []Object
 	Deletes []Ref
+	// Cascade deletes, with the SecurityGroupAuthorizations among Deletes, the
+	// rules that they granted.
+	Cascade bool
 }
 
 // Options says how a Change is admitted. The zero value makes ids of names,
@@ -57,12 +60,13 @@ func (o Options) withDefaults() Options {
 func Admit(current *Set, change Change, opts Options) (next *Set, changed []Ref, err error) {
 	a := &admission{
 		current: current, next: current.Clone(), opts: opts.withDefaults(),
-		touched: map[Ref]bool{}, seeds: map[Ref]bool{}, deleted: map[Ref]bool{},
+		touched: map[Ref]bool{}, seeds: map[Ref]bool{}, deleted: map[Ref]bool{}, cascade: change.Cascade,
 	}
 	a.puts(change.Puts)
 	a.deletes(change.Deletes)
 	a.spread()
 	a.settle()
+	a.grants()
 	a.errs = append(a.errs, validate(a.next, a.touched, a.seeds, a.deleted)...)
 	a.referrers()
 	a.segment()
@@ -79,6 +83,8 @@ type admission struct {
 	// touched is what is put or depends on what changes; seeds, of these, is
 	// what is put and differs from before.
 	touched, seeds, deleted map[Ref]bool
+	// cascade says that what is deleted takes the rules along that it granted.
+	cascade bool
 	// told is the status of what is new in a backup.
 	told map[Ref]Status
 	errs Errors
@@ -116,7 +122,8 @@ func (a *admission) puts(objects []Object) {
 }
 
 // status gives c what the server owns. Of the input nothing counts but the id
-// of what is new and, in a backup, its addresses and that it was shut out.
+// of what is new and, in a backup, its addresses, that it was shut out, and what
+// was granted.
 func (a *admission) status(c, prev Object) {
 	h := c.Base()
 	given := h.Status
@@ -131,6 +138,7 @@ func (a *admission) status(c, prev Object) {
 				if given.Connection == Pending || given.Connection == Rejected {
 					h.Status.Connection = given.Connection
 				}
+				h.Status.GrantedRules, h.Status.GrantedPorts = given.GrantedRules, given.GrantedPorts
 			}
 		}
 		return
@@ -221,9 +229,11 @@ func (a *admission) spread() {
 		mark(r)
 	}
 	if kinds[KindPeering] {
-		// Which groups a group may name depends on the Peerings.
-		for n := range a.next.byKind[KindSecurityGroup] {
-			a.touched[Ref{KindSecurityGroup, n}] = true
+		// Which groups a group or an authorization may name depends on the Peerings.
+		for _, k := range []Kind{KindSecurityGroup, KindAuthorization} {
+			for n := range a.next.byKind[k] {
+				a.touched[Ref{k, n}] = true
+			}
 		}
 	}
 	for r := range seeds {
@@ -265,6 +275,7 @@ var refersTo = map[Kind][]Kind{
 	KindPeering:       {KindNetwork},
 	KindGateway:       {KindSubnet, KindSecurityGroup},
 	KindEndpoint:      {KindGateway, KindSubnet, KindSecurityGroup},
+	KindAuthorization: {KindGateway, KindSecurityGroup},
 	KindBackend:       {KindNetwork},
 	KindAPI:           {KindGateway, KindEndpoint, KindBackend, KindStage},
 	KindDeployment:    {KindAPI},

@@ -181,6 +181,8 @@ func specOf(o Object) any {
 		return &o.Spec
 	case *Endpoint:
 		return &o.Spec
+	case *SecurityGroupAuthorization:
+		return &o.Spec
 	case *Backend:
 		return &o.Spec
 	case *API:

@@ -8,11 +8,12 @@ package model
 func Judge(current *Set, change Change) (part, whole Errors, next *Set) {
 	a := &admission{
 		current: current, next: current.Clone(), opts: Options{Deployments: true}.withDefaults(),
-		touched: map[Ref]bool{}, seeds: map[Ref]bool{}, deleted: map[Ref]bool{},
+		touched: map[Ref]bool{}, seeds: map[Ref]bool{}, deleted: map[Ref]bool{}, cascade: change.Cascade,
 	}
 	a.puts(change.Puts)
 	a.deletes(change.Deletes)
 	a.spread()
 	a.settle()
+	a.grants()
 	return validate(a.next, a.touched, nil, nil), Validate(a.next), a.next
 }

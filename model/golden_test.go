@@ -46,6 +46,8 @@ func TestAdmitGolden(t *testing.T) {
 					}
 				case "change.yaml":
 					change.Puts = decode(t, f)
+				case "cascade":
+					change.Cascade = true
 				case "delete":
 					for l := range strings.FieldsSeq(string(f.Data)) {
 						k, n, _ := strings.Cut(l, "/")
@@ -110,6 +112,15 @@ func describe(s *model.Set, r model.Ref) string {
 		if f.v != "" {
 			line += " " + f.name + "=" + f.v
 		}
+	}
+	for _, g := range st.GrantedRules {
+		line += fmt.Sprintf("\n  %s: Gateway/%s %s/%s from %s", g.Name, g.Gateway, g.Protocol, g.Ports, strings.Join(g.From, ","))
+		if g.Orphan {
+			line += " orphan"
+		}
+	}
+	if len(st.GrantedPorts) > 0 {
+		line += " granted=" + strings.Join(st.GrantedPorts, ",")
 	}
 	return line + "\n"
 }

@@ -19,6 +19,7 @@ const (
 	KindPeering       Kind = "Peering"
 	KindGateway       Kind = "Gateway"
 	KindEndpoint      Kind = "Endpoint"
+	KindAuthorization Kind = "SecurityGroupAuthorization"
 	KindBackend       Kind = "Backend"
 	KindAPI           Kind = "API"
 	KindDeployment    Kind = "Deployment"
@@ -30,7 +31,7 @@ const (
 // Kinds lists every kind that this build knows, in listing order.
 var Kinds = []Kind{
 	KindNetwork, KindSecurityGroup, KindSubnet, KindHost, KindLink, KindPeering, KindGateway,
-	KindEndpoint, KindBackend, KindAPI, KindDeployment, KindStage, KindDomain, KindZone,
+	KindEndpoint, KindAuthorization, KindBackend, KindAPI, KindDeployment, KindStage, KindDomain, KindZone,
 }
 
 // ParseKind finds the kind meant by s: its name or plural in any case.

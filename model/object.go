@@ -47,6 +47,14 @@ type Status struct {
 	Connection string `json:"connection,omitempty"`
 	// Deployment is the number that a Stage serves, or an API's newest one.
 	Deployment int `json:"deployment,omitempty"`
+	// GrantedRules are the inbound rules that SecurityGroupAuthorizations put
+	// into a SecurityGroup.
+	GrantedRules []GrantedRule `json:"grantedRules,omitempty"`
+	// GrantedPorts are the ranges of a SecurityGroupAuthorization for which a
+	// rule was made. One whose rule is gone was revoked by hand and stays so.
+	GrantedPorts []string `json:"grantedPorts,omitempty"`
+	// Authorizations are those of a Gateway. They are shown and not stored.
+	Authorizations []Authorized `json:"authorizations,omitempty"`
 	// Conditions say whether the resource is Ready and, if not, why.
 	Conditions []Condition `json:"conditions,omitempty"`
 }
@@ -120,6 +128,8 @@ func New(k Kind) Object {
 		return &Gateway{}
 	case KindEndpoint:
 		return &Endpoint{}
+	case KindAuthorization:
+		return &SecurityGroupAuthorization{}
 	case KindBackend:
 		return &Backend{}
 	case KindAPI:

@@ -33,6 +33,25 @@ func ParsePorts(s string) (Ports, error) {
 	return Ports{first, last}, nil
 }
 
+// ParseRange reads "8080/8080" or "80/9000": start/end, and nothing else.
+func ParseRange(s string) (Ports, error) {
+	a, b, ranged := strings.Cut(s, "/")
+	first, ok1 := port(a)
+	last, ok2 := port(b)
+	switch {
+	case !ranged:
+		if p, err := ParsePorts(s); err == nil {
+			return Ports{}, fmt.Errorf(`%q is not written start/end; write "%d/%d"`, s, p.First, p.Last)
+		}
+		fallthrough
+	case !ok1 || !ok2:
+		return Ports{}, fmt.Errorf(`%q is no range of ports; write start/end with numbers from 1 to 65535, such as "8080/8080" or "80/9000"`, s)
+	case first > last:
+		return Ports{}, fmt.Errorf(`%q is reversed; write "%d/%d"`, s, last, first)
+	}
+	return Ports{first, last}, nil
+}
+
 func port(s string) (uint16, bool) {
 	if s == "" || s[0] < '1' || s[0] > '9' {
 		return 0, false

@@ -43,7 +43,7 @@ func (w world) object() model.Object {
 	o := model.New(k)
 	prefix := map[model.Kind]string{
 		model.KindNetwork: "n", model.KindSubnet: "s", model.KindSecurityGroup: "g", model.KindHost: "h", model.KindLink: "l",
-		model.KindPeering: "p", model.KindGateway: "w", model.KindEndpoint: "e", model.KindBackend: "b", model.KindAPI: "a", model.KindZone: "z",
+		model.KindPeering: "p", model.KindGateway: "w", model.KindEndpoint: "e", model.KindBackend: "b", model.KindAPI: "a", model.KindZone: "z", model.KindAuthorization: "t",
 	}[k]
 	name := fmt.Sprintf("%s%d", prefix, w.IntN(3))
 	switch o := o.(type) {
@@ -68,6 +68,7 @@ func (w world) object() model.Object {
 		}
 	case *model.SecurityGroup:
 		o.Spec.Network = w.of("n0", "n0", w.name("n"))
+		o.Spec.Defaults = w.of("", "", "", "enterprise")
 		for range w.IntN(3) {
 			o.Spec.Rules = append(o.Spec.Rules, model.Rule{Direction: "inbound", From: []string{w.of("group:"+w.name("g"), "10.0.0.0/8", "tag:Internet", "group:"+w.name("w")+"-managed", "${Host/"+w.name("h")+".address}")}})
 		}
@@ -89,6 +90,8 @@ func (w world) object() model.Object {
 		o.Spec = model.EndpointSpec{Gateway: w.name("w"), Subnets: append(w.names("s"), "s0"), SecurityGroups: w.names("g")}
 		o.Spec.Subnets = slices.Compact(slices.Sorted(slices.Values(o.Spec.Subnets)))
 		o.Spec.PrivateDNS = new(w.IntN(2) == 0)
+	case *model.SecurityGroupAuthorization:
+		o.Spec = model.SecurityGroupAuthorizationSpec{Gateway: w.name("w"), SecurityGroup: w.name("g"), Ports: []string{w.of("80/80", "1/9", "9/1"), w.of("81/81", "2/9")}}
 	case *model.Backend:
 		o.Spec.Targets = []model.Target{{Host: w.of("a.b", "${Host/"+w.name("h")+".address}"), Port: w.IntN(3)}}
 		if w.IntN(2) == 0 {
@@ -147,6 +150,7 @@ func (w world) change(s *model.Set) model.Change {
 		if r := model.RefOf(all[w.IntN(len(all))]); !seen[r] {
 			c.Deletes = append(c.Deletes, r)
 		}
+		c.Cascade = w.IntN(2) == 0
 	}
 	return c
 }

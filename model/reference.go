@@ -113,6 +113,9 @@ func References(o Object) []Reference {
 		add(KindGateway, o.Spec.Gateway, "spec.gateway")
 		list(KindSubnet, o.Spec.Subnets, "spec.subnets")
 		list(KindSecurityGroup, o.Spec.SecurityGroups, "spec.securityGroups")
+	case *SecurityGroupAuthorization:
+		add(KindGateway, o.Spec.Gateway, "spec.gateway")
+		add(KindSecurityGroup, o.Spec.SecurityGroup, "spec.securityGroup")
 	case *Backend:
 		add(KindNetwork, o.Spec.Network, "spec.network")
 	case *API:

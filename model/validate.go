@@ -141,6 +141,8 @@ func (c *check) resource(e *entry) {
 		c.gateway(o)
 	case *Endpoint:
 		c.endpoint(o)
+	case *SecurityGroupAuthorization:
+		c.authorization(o)
 	case *API:
 		c.api(&o.Spec, "spec")
 	case *Deployment:

@@ -193,6 +193,7 @@ func (c *check) securityGroup(g *SecurityGroup) {
 		names[r.Name] = i
 		c.rule(g, r, at)
 	}
+	c.grantedRules(g)
 }
 
 // MaxPriority is the last priority that a Rule may have: those of the azure

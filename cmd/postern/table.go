@@ -16,12 +16,13 @@ import (
 var details = map[model.Kind][]string{
 	model.KindNetwork:       {"CIDRS"},
 	model.KindSubnet:        {"NETWORK", "CIDR"},
-	model.KindSecurityGroup: {"NETWORK", "RULES"},
+	model.KindSecurityGroup: {"NETWORK", "RULES", "GRANTED"},
 	model.KindHost:          {"SUBNET"},
 	model.KindLink:          {"NETWORK", "PREFIXES"},
 	model.KindPeering:       {"NETWORKS"},
 	model.KindGateway:       {"REGION"},
 	model.KindEndpoint:      {"GATEWAY"},
+	model.KindAuthorization: {"GATEWAY", "GROUP", "PORTS"},
 	model.KindBackend:       {"TARGETS"},
 	model.KindAPI:           {"GATEWAY", "TYPE"},
 	model.KindDeployment:    {"API"},
@@ -38,7 +39,7 @@ func detail(o model.Object) []string {
 	case *model.Subnet:
 		return []string{o.Spec.Network, o.Spec.CIDR}
 	case *model.SecurityGroup:
-		return []string{o.Spec.Network, strconv.Itoa(len(o.Spec.Rules))}
+		return []string{o.Spec.Network, strconv.Itoa(len(o.Spec.Rules)), strconv.Itoa(len(o.Status.GrantedRules))}
 	case *model.Host:
 		return []string{o.Spec.Subnet}
 	case *model.Link:
@@ -49,6 +50,8 @@ func detail(o model.Object) []string {
 		return []string{o.Spec.Region}
 	case *model.Endpoint:
 		return []string{o.Spec.Gateway}
+	case *model.SecurityGroupAuthorization:
+		return []string{o.Spec.Gateway, o.Spec.SecurityGroup, strings.Join(o.Spec.Ports, ",")}
 	case *model.Backend:
 		return []string{strconv.Itoa(len(o.Spec.Targets))}
 	case *model.API:

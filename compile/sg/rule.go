@@ -35,6 +35,16 @@ func (s *Scope) resolve(g *model.SecurityGroup) ([]resolved, error) {
 		}
 		out = append(out, r)
 	}
+	for i := range g.Status.GrantedRules {
+		granted := &g.Status.GrantedRules[i]
+		r, err := s.read(g, granted.Rule(), "status.grantedRules["+strconv.Itoa(i)+"]")
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		r.order = len(out)
+		out = append(out, r)
+	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
@@ -54,15 +64,34 @@ func (s *Scope) resolve(g *model.SecurityGroup) ([]resolved, error) {
 	return out, nil
 }
 
+// rule reads one of the group's own rules.
 func (s *Scope) rule(g *model.SecurityGroup, i int) (resolved, error) {
-	r := &g.Spec.Rules[i]
+	r := g.Spec.Rules[i]
 	path := "spec.rules[" + strconv.Itoa(i) + "]"
+	out, err := s.read(g, r, path)
+	if err != nil {
+		return out, err
+	}
+	out.order = i
+	field := ".from"
+	if out.Direction == sg.Outbound {
+		field = ".to"
+	}
+	for j, p := range out.Peers {
+		if g.Spec.Defaults == "enterprise" && strings.HasPrefix(p, "group:") {
+			return out, fmt.Errorf("%s%s[%d]: a group with enterprise defaults cannot refer to %s; write its addresses as CIDRs", path, field, j, p)
+		}
+	}
+	return out, nil
+}
+
+// read reads a rule that stands at path.
+func (s *Scope) read(g *model.SecurityGroup, r model.Rule, path string) (resolved, error) {
 	out := resolved{
 		Rule: sg.Rule{
 			Ref:      rule.Ref{Resource: model.RefOf(g), Path: path, Name: r.Name},
 			Priority: r.Priority, Deny: r.Action == "deny",
 		},
-		order: i,
 	}
 	if out.Priority == 0 {
 		out.Priority = 1000
@@ -92,11 +121,6 @@ func (s *Scope) rule(g *model.SecurityGroup, i int) (resolved, error) {
 			return out, fmt.Errorf("%s.ports[%d]: %w", path, j, err)
 		}
 		out.Ports = append(out.Ports, sg.Ports(ports))
-	}
-	for j, p := range out.Peers {
-		if g.Spec.Defaults == "enterprise" && strings.HasPrefix(p, "group:") {
-			return out, fmt.Errorf("%s%s[%d]: a group with enterprise defaults cannot refer to %s; write its addresses as CIDRs", path, field, j, p)
-		}
 	}
 	if out.prefixes, err = s.peers(out.Peers); err != nil {
 		return out, fmt.Errorf("%s%s: %w", path, field, err)
