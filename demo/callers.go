@@ -39,6 +39,16 @@ type Callers struct {
 type tunnel struct {
 	source string
 	client *join.Client
+	serves map[uint16]*served
+}
+
+// close stops what the machine serves and leaves.
+func (t *tunnel) close() error {
+	var errs []error
+	for _, s := range t.serves {
+		errs = append(errs, s.close())
+	}
+	return errors.Join(append(errs, t.client.Close())...)
 }
 
 // NewCallers returns the callers of an Instance that offers WireGuard.
@@ -54,9 +64,21 @@ func NewCallers(i *instance.Instance, api *client.Client) (*Callers, error) {
 func (c *Callers) Close() error {
 	var errs []error
 	for _, t := range c.tunnels {
-		errs = append(errs, t.client.Close())
+		errs = append(errs, t.close())
 	}
 	c.tunnels = map[string]*tunnel{}
+	return errors.Join(errs...)
+}
+
+// Yield leaves every tunnel but those of machines that serve something.
+func (c *Callers) Yield() error {
+	var errs []error
+	for key, t := range c.tunnels {
+		if len(t.serves) == 0 {
+			delete(c.tunnels, key)
+			errs = append(errs, t.close())
+		}
+	}
 	return errors.Join(errs...)
 }
 
@@ -143,17 +165,39 @@ func (c *Callers) answer(ctx context.Context, conn net.Conn) {
 	}
 }
 
-// tunnel opens the tunnel of a source, or returns the open one.
+// member is the Host or Link that a source belongs to: kind/NAME.
+func member(source string) string {
+	kind, rest, _ := strings.Cut(source, "/")
+	name, _, _ := strings.Cut(rest, "/")
+	return kind + "/" + name
+}
+
+// tunnel is the client of the tunnel of a source, which is opened if need be.
 func (c *Callers) tunnel(ctx context.Context, source string) (*join.Client, error) {
+	t, err := c.open(ctx, source)
+	if err != nil {
+		return nil, err
+	}
+	return t.client, nil
+}
+
+// open opens the tunnel of a source, or returns the open one.
+func (c *Callers) open(ctx context.Context, source string) (*tunnel, error) {
 	kind, rest, _ := strings.Cut(source, "/")
 	name, addr, _ := strings.Cut(rest, "/")
-	key := kind + "/" + name
+	if kind != "host" && kind != "link" {
+		return nil, fmt.Errorf("source %q has no tunnel; write host/NAME or link/NAME/IP", source)
+	}
+	key := member(source)
 	if t := c.tunnels[key]; t != nil {
 		if t.source == source {
-			return t.client, nil
+			return t, nil
+		}
+		if len(t.serves) > 0 {
+			return nil, fmt.Errorf("%s serves, and a site has one machine at a time; %s cannot call", t.source, source)
 		}
 		delete(c.tunnels, key)
-		if err := t.client.Close(); err != nil {
+		if err := t.close(); err != nil {
 			return nil, err
 		}
 	}
@@ -184,8 +228,9 @@ func (c *Callers) tunnel(ctx context.Context, source string) (*join.Client, erro
 	if err != nil {
 		return nil, err
 	}
-	c.tunnels[key] = &tunnel{source: source, client: j}
-	return j, nil
+	t := &tunnel{source: source, client: j, serves: map[uint16]*served{}}
+	c.tunnels[key] = t
+	return t, nil
 }
 
 // Leave closes the tunnel of host/NAME or link/NAME, if it is open.
@@ -195,5 +240,5 @@ func (c *Callers) Leave(member string) error {
 		return nil
 	}
 	delete(c.tunnels, member)
-	return t.client.Close()
+	return t.close()
 }

@@ -38,8 +38,8 @@ func (p *player) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The Hosts are for whoever connects as one now.
-	if err := p.stage.callers.Close(); err != nil {
+	// The Hosts are for whoever connects as one now; backends go on serving.
+	if err := p.stage.callers.Yield(); err != nil {
 		return err
 	}
 	p.title("What to try next")

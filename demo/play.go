@@ -150,11 +150,11 @@ func (p *player) play1(ctx context.Context, l Line) error {
 	case "postern":
 		return p.command(ctx, args, l.Not)
 	case "call":
-		q, err := ParseCall(args)
+		c, err := ParseCall(args)
 		if err != nil {
 			return err
 		}
-		if err := p.stage.Call(ctx, q); err != nil {
+		if err := p.stage.Call(ctx, c); err != nil {
 			return err
 		}
 		p.calls++
@@ -169,24 +169,49 @@ func (p *player) play1(ctx context.Context, l Line) error {
 		p.check(p.stage.Last.Finds(args))
 	case "fix":
 		p.check(p.stage.Last.Fix(strings.Join(args, " ")))
-	case "leave":
-		return p.stage.Leave(args[0])
+	case "serve", "close", "leave":
+		p.gap()
+		p.line("  %s", p.in(cyan, acted(l.Args[0], args)))
+		return p.stage.Act(ctx, l.Args[0], args)
 	case "stdout":
-		return match(args[0], p.stdout.String())
+		return match(args[0], p.stdout.String(), l.Not)
 	case "stderr":
-		return match(args[0], p.stderr.String())
+		return match(args[0], p.stderr.String(), l.Not)
 	default:
 		return fmt.Errorf("unknown command %q", l.Args[0])
 	}
 	return nil
 }
 
-func match(pattern, text string) error {
-	ok, err := regexp.MatchString(pattern, text)
-	if err == nil && !ok {
+// match looks for a pattern in an output as testscript does.
+func match(pattern, text string, not bool) error {
+	ok, err := regexp.MatchString("(?m)"+pattern, text)
+	switch {
+	case err != nil:
+	case !ok && !not:
 		err = fmt.Errorf("the output lacks %q:\n%s", pattern, text)
+	case ok && not:
+		err = fmt.Errorf("the output has %q:\n%s", pattern, text)
 	}
 	return err
+}
+
+// acted tells what a machine does.
+func acted(verb string, args []string) string {
+	switch verb {
+	case "serve":
+		return args[0] + " answers at " + ports(args[1:])
+	case "close":
+		return args[0] + " answers no more at " + ports(args[1:])
+	}
+	return args[0] + " is gone"
+}
+
+func ports(args []string) string {
+	if len(args) == 1 {
+		return "port " + args[0]
+	}
+	return "ports " + strings.Join(args, ", ")
 }
 
 // command runs the postern command in this process.

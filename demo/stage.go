@@ -32,6 +32,8 @@ const (
 	silence  = 1500 * time.Millisecond
 	// joining is how long a tunnel may take to come up.
 	joining = 2 * time.Second
+	// asking is how often an explanation is asked that is waited for.
+	asking = 50 * time.Millisecond
 )
 
 // Stage is where a walk-through plays: one Postern, its callers, and what
@@ -114,17 +116,28 @@ func (s *Stage) Close() error {
 	return errors.Join(err, s.inst.Close())
 }
 
+// Call is what a walk-through asks for.
+type Call struct {
+	Question answer.Question
+	// Until is the code to wait for in the explanation before the request is
+	// sent: for what takes its time, such as probes of a backend.
+	Until string
+}
+
 // ParseCall reads the arguments of a call: SOURCE [-X METHOD] [-H 'k: v'] [-k]
-// URL.
-func ParseCall(args []string) (answer.Question, error) {
+// [-until CODE] URL.
+func ParseCall(args []string) (Call, error) {
+	var c Call
 	if len(args) < 2 {
-		return answer.Question{}, errors.New("usage: call SOURCE [-X METHOD] [-H 'k: v'] [-k] URL")
+		return c, errors.New("usage: call SOURCE [-X METHOD] [-H 'k: v'] [-k] [-until CODE] URL")
 	}
-	q := answer.Question{From: args[0]}
+	q := &c.Question
+	q.From = args[0]
 	f := flag.NewFlagSet("call", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	f.StringVar(&q.Method, "X", "", "")
 	f.BoolVar(&q.Insecure, "k", false, "")
+	f.StringVar(&c.Until, "until", "", "")
 	f.Func("H", "", func(h string) error {
 		name, value, ok := strings.Cut(h, ":")
 		if !ok {
@@ -134,25 +147,31 @@ func ParseCall(args []string) (answer.Question, error) {
 		return nil
 	})
 	if err := f.Parse(args[1:]); err != nil {
-		return q, err
+		return c, err
 	}
 	if f.NArg() != 1 {
-		return q, fmt.Errorf("call takes one URL, not %d", f.NArg())
+		return c, fmt.Errorf("call takes one URL, not %d", f.NArg())
 	}
 	q.URL = f.Arg(0)
-	return q, nil
+	return c, nil
 }
 
-// Call sends a request for real and asks for its explanation.
-func (s *Stage) Call(ctx context.Context, q answer.Question) error {
-	s.callers.ready(ctx, q.From)
-	a, err := s.api.Explain(ctx, q)
+// Call asks for the explanation of a request and sends it for real.
+func (s *Stage) Call(ctx context.Context, c Call) error {
+	s.callers.ready(ctx, c.Question.From)
+	a, err := s.explained(ctx, c)
 	if err != nil {
 		return err
 	}
+	s.Last, err = s.send(ctx, c.Question, a)
+	return err
+}
+
+// send sends a request whose explanation is known.
+func (s *Stage) send(ctx context.Context, q answer.Question, a answer.Answer) (Outcome, error) {
 	real, err := s.expand(q)
 	if err != nil {
-		return err
+		return Outcome{}, err
 	}
 	limit := patience
 	if a.Symptom.Kind == answer.Timeout {
@@ -160,10 +179,31 @@ func (s *Stage) Call(ctx context.Context, q answer.Question) error {
 	}
 	seen, resp, err := s.callers.Call(ctx, real, limit)
 	if err != nil {
-		return err
+		return Outcome{}, err
 	}
-	s.Last = Outcome{Question: real, Seen: seen, Response: resp, Answer: a}
-	return nil
+	return Outcome{Question: real, Seen: seen, Response: resp, Answer: a}, nil
+}
+
+// explained asks for the explanation of a request, again and again where one
+// code is waited for. When that does not come, the last answer is as good.
+func (s *Stage) explained(ctx context.Context, c Call) (a answer.Answer, err error) {
+	end := time.NewTimer(patience)
+	defer end.Stop()
+	tick := time.NewTicker(asking)
+	defer tick.Stop()
+	for {
+		a, err = s.api.Explain(ctx, c.Question)
+		if err != nil || c.Until == "" || a.Code == c.Until {
+			return a, err
+		}
+		select {
+		case <-ctx.Done():
+			return a, ctx.Err()
+		case <-end.C:
+			return a, nil
+		case <-tick.C:
+		}
+	}
 }
 
 // expand replaces references to resources, as the server does for explain.
@@ -296,9 +336,26 @@ func (s *Stage) Roots() *x509.CertPool { return s.callers.roots }
 // API is a client of the management API.
 func (s *Stage) API() *client.Client { return s.api }
 
-// Leave closes the tunnel of host/NAME or link/NAME; the next call opens it
-// again, with a key of its own.
-func (s *Stage) Leave(member string) error { return s.callers.Leave(member) }
+// Act does what a machine does by itself: serve SOURCE PORT..., close SOURCE
+// PORT..., and leave SOURCE, whose next call joins again with a key of its own.
+func (s *Stage) Act(ctx context.Context, verb string, args []string) error {
+	if verb == "leave" && len(args) == 1 {
+		return s.callers.Leave(args[0])
+	}
+	if len(args) < 2 || verb == "leave" {
+		return fmt.Errorf("usage: serve|close SOURCE PORT..., leave SOURCE")
+	}
+	ports, err := parsePorts(args[1:])
+	if err != nil {
+		return err
+	}
+	if verb == "close" {
+		return s.callers.Withdraw(args[0], ports...)
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return s.callers.Serve(ctx, args[0], ports...)
+}
 
 // ConfigPath is the client.yaml of the running Postern.
 func (s *Stage) ConfigPath() string { return s.inst.ConfigPath() }

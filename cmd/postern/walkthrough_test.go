@@ -31,9 +31,9 @@ func TestWalkThroughs(t *testing.T) {
 			"server":  server,
 			"postern": command,
 			"call":    call,
-			"leave": func(ts *testscript.TestScript, _ bool, args []string) {
-				ts.Check(stageOf(ts).Leave(args[0]))
-			},
+			"serve":   act("serve"),
+			"close":   act("close"),
+			"leave":   act("leave"),
 			"sees":    judge(func(o *demo.Outcome, args []string) error { return o.Sees(args) }),
 			"because": judge(func(o *demo.Outcome, args []string) error { return o.Because(args) }),
 			"finds":   judge(func(o *demo.Outcome, args []string) error { return o.Finds(args) }),
@@ -76,12 +76,19 @@ func command(ts *testscript.TestScript, neg bool, args []string) {
 // call sends a request for real. It fails unless what the caller saw is what the
 // explanation says.
 func call(ts *testscript.TestScript, _ bool, args []string) {
-	q, err := demo.ParseCall(args)
+	c, err := demo.ParseCall(args)
 	ts.Check(err)
 	s := stageOf(ts)
-	ts.Check(s.Call(context.Background(), q))
+	ts.Check(s.Call(context.Background(), c))
 	ts.Logf("saw %s; explained %s", demo.Describe(s.Last.Seen), s.Last.Answer.Code)
 	ts.Check(s.Last.Agrees())
+}
+
+// act makes a command of what a machine does by itself.
+func act(verb string) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		ts.Check(stageOf(ts).Act(context.Background(), verb, args))
+	}
 }
 
 // judge makes a command of a check of the last call.
