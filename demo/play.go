@@ -174,9 +174,9 @@ func (p *player) play1(ctx context.Context, l Line) error {
 		p.line("  %s", p.in(cyan, acted(l.Args[0], args)))
 		return p.stage.Act(ctx, l.Args[0], args)
 	case "stdout":
-		return match(args[0], p.stdout.String(), l.Not)
+		p.check(match(args[0], p.stdout.String(), l.Not))
 	case "stderr":
-		return match(args[0], p.stderr.String(), l.Not)
+		p.check(match(args[0], p.stderr.String(), l.Not))
 	default:
 		return fmt.Errorf("unknown command %q", l.Args[0])
 	}
