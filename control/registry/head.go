@@ -16,6 +16,8 @@ const (
 	KindToken     = "token"
 	KindHub       = "hub"
 	KindAuthority = "authority"
+	KindACME      = "acme"
+	KindLock      = "lock"
 )
 
 // Head is everything that is stored, at one revision. It is immutable.
