@@ -125,6 +125,12 @@ func (c *Client) RejectEndpoint(ctx context.Context, name string) (out wire.Reso
 	return out, err
 }
 
+// Revoke removes a rule that a SecurityGroupAuthorization granted.
+func (c *Client) Revoke(ctx context.Context, group, rule string) (out wire.Resource, err error) {
+	_, err = c.do(ctx, request{method: http.MethodPost, path: []string{model.KindSecurityGroup.Plural(), group, "revoke"}, body: wire.Revocation{Rule: rule}}, &out)
+	return out, err
+}
+
 // Join registers the WireGuard key of a Host or Link.
 func (c *Client) Join(ctx context.Context, member model.Ref, j wire.Join) (out wire.Joined, err error) {
 	_, err = c.do(ctx, request{method: http.MethodPost, path: []string{member.Kind.Plural(), member.Name, "join"}, body: j}, &out)

@@ -5,6 +5,7 @@ package control
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -170,11 +171,11 @@ func deleteManifests(c *call) (any, error) {
 			return nil, &model.Error{Kind: model.Invalid, Field: "resources[" + strconv.Itoa(i) + "].kind", Msg: quote(string(r.Kind)) + " is no kind of resource"}
 		}
 	}
-	res, err := c.delete(in.Resources, in.Absent, dry, c.matchesStore)
+	res, err := c.delete(in, dry, c.matchesStore)
 	if err != nil {
 		return nil, err
 	}
-	out := wire.Applied{Revision: res.Revision, DryRun: dry, Results: []wire.Outcome{}}
+	out := wire.Applied{Revision: res.Revision, DryRun: dry, Results: []wire.Outcome{}, Warnings: orphaned(res.Changes)}
 	for _, ch := range res.Changes {
 		if ch.After == nil {
 			out.Results = append(out.Results, wire.Outcome{Ref: ch.Ref, Action: wire.Deleted})
@@ -185,8 +186,11 @@ func deleteManifests(c *call) (any, error) {
 }
 
 // delete removes resources together, and what the server made for them.
-func (c *call) delete(refs []model.Ref, ignoreAbsent, dry bool, check func(*registry.Head) error) (*registry.Result, error) {
-	for _, ref := range refs {
+func (c *call) delete(d wire.Deletion, dry bool, check func(*registry.Head) error) (*registry.Result, error) {
+	if d.Cascade && !slices.ContainsFunc(d.Resources, func(r model.Ref) bool { return r.Kind == model.KindAuthorization }) {
+		return nil, &model.Error{Kind: model.Invalid, Field: "cascade", Msg: "is for SecurityGroupAuthorizations and none is named; leave it out"}
+	}
+	for _, ref := range d.Resources {
 		if err := c.may(token.Writing(ref.Kind), ""); err != nil {
 			return nil, &model.Error{Kind: model.Denied, Ref: ref, Msg: err.(*model.Error).Msg}
 		}
@@ -195,9 +199,9 @@ func (c *call) delete(refs []model.Ref, ignoreAbsent, dry bool, check func(*regi
 		if err := check(h); err != nil {
 			return nil, err
 		}
-		edit := &registry.Edit{}
-		for _, ref := range refs {
-			if h.Set.Object(ref) != nil || !ignoreAbsent {
+		edit := &registry.Edit{Change: model.Change{Cascade: d.Cascade}}
+		for _, ref := range d.Resources {
+			if h.Set.Object(ref) != nil || !d.Absent {
 				edit.Change.Deletes = append(edit.Change.Deletes, ref)
 			}
 		}

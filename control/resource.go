@@ -35,6 +35,9 @@ func view(o model.Object, p *registry.Published) (wire.Resource, error) {
 		r.Spec = spec.AppendJSON(nil)
 	}
 	r.Status.Conditions = p.ConditionsOf(model.RefOf(o))
+	if o.Kind() == model.KindGateway {
+		r.Status.Authorizations = model.Authorizations(p.Set(), h.Metadata.Name)
+	}
 	return r, nil
 }
 
@@ -188,7 +191,11 @@ func (c *call) stored(ref model.Ref, res *registry.Result) (any, error) {
 
 func deleteResource(c *call) (any, error) {
 	ref := c.ref()
-	_, err := c.delete([]model.Ref{ref}, false, false, func(h *registry.Head) error {
+	cascade, err := c.flag("cascade")
+	if err != nil {
+		return nil, err
+	}
+	_, err = c.delete(wire.Deletion{Resources: []model.Ref{ref}, Cascade: cascade}, false, func(h *registry.Head) error {
 		if was := h.Set.Object(ref); was != nil {
 			return c.matches(ref, was.Base().Revision)
 		}

@@ -16,6 +16,7 @@ func routes() []route {
 	return []route{
 		{method: "GET", path: "/v1/healthz", id: "healthz", summary: "Whether the server runs.", answer: wire.Health{}, handle: healthz},
 		{method: "GET", path: "/v1/readyz", id: "readyz", summary: "Whether changes can be made; 503 if not.", answer: wire.Health{}, handle: readyz},
+		{method: "GET", path: "/ServiceStatus", id: "serviceStatus", summary: "Whether the component is reached, as Azure's tells it.", answer: wire.Health{}, handle: healthz},
 		{method: "GET", path: "/v1/openapi.json", id: "openapi", summary: "This document.", answer: map[string]any{}, handle: openAPI},
 
 		{
@@ -59,6 +60,11 @@ func routes() []route {
 		{
 			method: "POST", path: "/v1/endpoints/{name}/reject", id: "rejectEndpoint", operation: token.Administer, writes: true,
 			summary: "Shuts an Endpoint's traffic out.", answer: wire.Resource{}, handle: rejectEndpoint,
+		},
+		{
+			method: "POST", path: "/v1/securitygroups/{name}/revoke", id: "revokeRule", operation: token.Administer, writes: true,
+			summary: "Removes a rule that a SecurityGroupAuthorization granted; it is not restored.",
+			body:    wire.Revocation{}, answer: wire.Resource{}, handle: revokeRule,
 		},
 		{
 			method: "POST", path: "/v1/hosts/{name}/join", id: "joinHost", operation: token.Join, subject: "host",
@@ -109,7 +115,9 @@ func routes() []route {
 		},
 		{
 			method: "DELETE", path: "/v1/{kind}/{name}", id: "remove", perKind: true, writing: true, writes: true,
-			summary: "Deletes one resource.", handle: deleteResource,
+			summary: "Deletes one resource.",
+			query:   []parameter{{"cascade", "Delete the rules that a SecurityGroupAuthorization granted with it.", "boolean"}},
+			handle:  deleteResource,
 		},
 	}
 }

@@ -23,8 +23,9 @@ func (c *call) foresee(s *model.Set) func(model.Ref) []model.Condition {
 	return func(r model.Ref) []model.Condition { return all[r] }
 }
 
-// warn lists what works but probably not as meant, and each API whose changes
-// wait for a Deployment. A Stage or a Deployment speaks of its API.
+// warn lists what works but probably not as meant, each authorization of which
+// something was revoked, and each API whose changes wait for a Deployment. A
+// Stage or a Deployment speaks of its API.
 func warn(refs []model.Ref, conditions func(model.Ref) []model.Condition) []string {
 	var out []string
 	seen := map[model.Ref]bool{}
@@ -39,6 +40,8 @@ func warn(refs []model.Ref, conditions func(model.Ref) []model.Condition) []stri
 		advice, blocked := 0, false
 		for _, x := range conditions(r) {
 			switch {
+			case x.Type == compile.ConditionGranted && !x.Status:
+				out = append(out, r.String()+": "+x.Message)
 			case !x.Status:
 			case x.Type == compile.ConditionStale && blocked: // deploying would be refused
 			case x.Type == compile.ConditionStale:

@@ -49,6 +49,14 @@ type Deletion struct {
 	Resources []model.Ref `json:"resources"`
 	// Absent, when set, takes a resource that does not exist as deleted.
 	Absent bool `json:"absent,omitempty"`
+	// Cascade deletes, with SecurityGroupAuthorizations, the rules that they
+	// granted.
+	Cascade bool `json:"cascade,omitempty"`
+}
+
+// Revocation names a granted rule of a SecurityGroup that is to go.
+type Revocation struct {
+	Rule string `json:"rule"`
 }
 
 // Action is what a change did, or would do, to a resource.

@@ -135,6 +135,7 @@ func newDeleteCommand(a *app) *cobra.Command {
 	outputFlag(c, &f)
 	c.Flags().BoolVar(&dry, "dry-run", false, "tell what would be done, and do nothing")
 	c.Flags().BoolVar(&d.Absent, "ignore-not-found", false, "take what does not exist as deleted")
+	c.Flags().BoolVar(&d.Cascade, "cascade", false, "delete the rules that SecurityGroupAuthorizations granted with them")
 	return c
 }
 

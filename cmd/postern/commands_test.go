@@ -129,6 +129,9 @@ func TestABackupIsReadBackIntoAnEmptyServer(t *testing.T) {
 		sh.ok("deploy", "pets", "--stage", "prod")
 		sh.ok("deploy", "pets", "--stage", "prod")
 		sh.ok("delete", "deployment", "pets.1")
+		sh.runWith(authorized, "apply", "-f", "-")
+		sh.ok("delete", "securitygroupauthorization", "catalog")
+		sh.ok("revoke", "service-sg1", "orders-80-90")
 		first, yaml = sh.run("get", "all", "-o", "json"), sh.ok("get", "all", "-o", "yaml")
 	}
 	for name, text := range map[string]string{"backup.json": first.out, "backup.yaml": yaml} {

@@ -185,6 +185,7 @@ func (a *app) describe(ctx context.Context, r wire.Resource) error {
 		}
 		fmt.Fprintln(a.out, line)
 	}
+	a.grants(r)
 	if r.Kind == model.KindAPI {
 		c, err := a.client()
 		if err != nil {

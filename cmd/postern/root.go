@@ -34,7 +34,7 @@ type app struct {
 func commands() []func(*app) *cobra.Command {
 	return []func(*app) *cobra.Command{
 		newApplyCommand, newDeleteCommand, newGetCommand, newDescribeCommand, newPlanCommand, newDeployCommand,
-		newEndpointCommand, newExplainCommand, newWhyCommand, newVerifyCommand, newConnectCommand, newConfigCommand,
+		newEndpointCommand, newRevokeCommand, newExplainCommand, newWhyCommand, newVerifyCommand, newConnectCommand, newConfigCommand,
 		newTokenCommand, newVersionCommand, newServerCommand, newDemoCommand,
 	}
 }
