@@ -15,6 +15,14 @@ import (
 	"postern.dev/postern/model"
 )
 
+const (
+	// ConditionCertificate tells whether the certificate of a Domain is valid at
+	// this moment. The server adds it when conditions are read.
+	ConditionCertificate = "CertificateValid"
+	// ReasonExpires is the reason of advice that a given certificate ends soon.
+	ReasonExpires = "CertificateExpires"
+)
+
 // certificates reads a bundle of PEM certificates. What stands between them is
 // passed over, as OpenSSL writes it there, but another kind of block is not.
 func certificates(bundle string) ([]*x509.Certificate, error) {

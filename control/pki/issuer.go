@@ -24,6 +24,9 @@ type Options struct {
 	// Given returns a certificate and key in PEM that were given for the name;
 	// ok is false if there are none. It may be nil.
 	Given func(name string) (certificate string, key model.Secret, ok bool)
+	// Obtained returns a certificate that another authority issued for the
+	// name; ok is false while there is none. It may be nil.
+	Obtained func(name string) (c *tls.Certificate, ok bool)
 	// Addresses are those, beyond loopback, at which callers that name no host
 	// reach the listener.
 	Addresses []netip.Addr
@@ -71,7 +74,7 @@ func (e *UnknownNameError) Error() string { return fmt.Sprintf("pki: %q is not s
 const loopback = "127.0.0.1"
 
 // Certificate returns the certificate for a name that is served: the one that
-// was given for it, else one of this authority.
+// was given or obtained for it, else one of this authority.
 func (i *Issuer) Certificate(name string) (*tls.Certificate, error) {
 	name = strings.TrimSuffix(strings.ToLower(name), ".")
 	if !i.opts.Serves(name) {
@@ -80,6 +83,11 @@ func (i *Issuer) Certificate(name string) (*tls.Certificate, error) {
 	if i.opts.Given != nil {
 		if cert, key, ok := i.opts.Given(name); ok {
 			return i.get(name, cert, func() (*tls.Certificate, error) { return given(name, cert, key) })
+		}
+	}
+	if i.opts.Obtained != nil {
+		if c, ok := i.opts.Obtained(name); ok {
+			return c, nil
 		}
 	}
 	return i.get(name, "", func() (*tls.Certificate, error) {

@@ -5,6 +5,7 @@ package pki
 
 import (
 	"crypto/ecdsa"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
@@ -201,6 +202,35 @@ func TestGivenCertificateIsServedAndReplaced(t *testing.T) {
 		t.Error("a certificate that does not parse is no error")
 	} else if strings.Contains(err.Error(), "PRIVATE") {
 		t.Errorf("the error shows the key: %v", err)
+	}
+}
+
+func TestObtainedCertificateIsServedFromWhenItIsThere(t *testing.T) {
+	now := start
+	a, _ := newTestIssuer(t, &now, 0)
+	other, err := NewAuthority(start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := other.Issue(start, []string{"shop.example.com"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := false
+	i := NewIssuer(a, Options{
+		Serves:   func(name string) bool { return name == "shop.example.com" },
+		Obtained: func(name string) (*tls.Certificate, bool) { return want, there },
+		Now:      func() time.Time { return now },
+	})
+	if c, err := i.Certificate("shop.example.com"); err != nil || c == want {
+		t.Errorf("%v; want one of the private CA's until the other is there", err)
+	}
+	there = true
+	if c, err := i.Certificate("Shop.example.com."); err != nil || c != want {
+		t.Errorf("%v; want the one that was obtained", err)
+	}
+	if _, err := i.Certificate("other.example.com"); err == nil {
+		t.Error("a certificate was handed out for a name that is not served")
 	}
 }
 
