@@ -42,6 +42,9 @@ type Options struct {
 	Loopback func() (*tls.Certificate, error)
 	// Explain answers a question about what is served.
 	Explain func(context.Context, World, answer.Question) (answer.Answer, error)
+	// Matrix tells which components of a Gateway are reached from where: from
+	// every Host, if all is set.
+	Matrix func(ctx context.Context, w World, gateway string, all bool) (answer.Matrix, error)
 	// Reach lists the callers that a change would newly let in, and those it
 	// would shut out.
 	Reach func(ctx context.Context, before, after *model.Set) (gains, losses []answer.Opening, err error)
@@ -65,6 +68,8 @@ type Server struct {
 	large   chan struct{} // one for each large body being worked on
 	heavy   chan struct{} // one for each question being answered
 	openapi []byte
+	// management and configuration are what Gateways hand over.
+	management, configuration *handed
 }
 
 const (
@@ -87,6 +92,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		opts: o, routes: routes(), mux: http.NewServeMux(),
 		slots: make(chan struct{}, maxRequests), large: make(chan struct{}, maxLarge), heavy: make(chan struct{}, maxHeavy),
+		management: newHanded(), configuration: newHanded(),
 	}
 	for _, rt := range s.routes {
 		s.mux.Handle(rt.method+" "+rt.path, s.serveRoute(rt))

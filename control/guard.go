@@ -31,7 +31,7 @@ func (s *Server) Handler() http.Handler {
 		case s.slots <- struct{}{}:
 			defer func() { <-s.slots }()
 		default:
-			s.refuse(c, &model.Error{Kind: model.Limited, Msg: "too many requests are in progress; try again in a moment"})
+			s.refuse(c, errBusy)
 			return
 		}
 		if err := s.find(c); err != nil {

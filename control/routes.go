@@ -54,6 +54,12 @@ func routes() []route {
 			body:    wire.Deploy{}, answer: wire.Deployed{}, handle: deployAPI,
 		},
 		{
+			method: "GET", path: "/v1/gateways/{name}/matrix", id: "getMatrix", operation: token.Ask, heavy: true,
+			summary: "Which components of a Gateway are reached from where, by explain.",
+			query:   []parameter{{"all", "Ask about every Host, not one of each Subnet.", "boolean"}},
+			answer:  answer.Matrix{}, handle: matrix,
+		},
+		{
 			method: "POST", path: "/v1/endpoints/{name}/approve", id: "approveEndpoint", operation: token.Administer, writes: true,
 			summary: "Lets an Endpoint's traffic in.", answer: wire.Resource{}, handle: approveEndpoint,
 		},

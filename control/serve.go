@@ -41,18 +41,15 @@ const maxConnections = 512
 // Serve serves the API on plain connections from l until ctx ends, then lets
 // requests in progress finish for a short while. It closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	srv := &http.Server{
-		Handler:           s.Handler(),
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       60 * time.Second,
-		WriteTimeout:      120 * time.Second,
-		IdleTimeout:       120 * time.Second,
-		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(s.opts.Log.Handler(), slog.LevelDebug),
-		TLSConfig:         s.TLSConfig(),
-	}
+	srv := s.server(s.Handler())
+	srv.TLSConfig = s.TLSConfig()
+	return serve(ctx, srv, func() error { return srv.ServeTLS(limited.Listener(l, maxConnections), "", "") })
+}
+
+// serve runs a server until ctx ends.
+func serve(ctx context.Context, srv *http.Server, run func() error) error {
 	done := make(chan error, 1)
-	go func() { done <- srv.ServeTLS(limited.Listener(l, maxConnections), "", "") }()
+	go func() { done <- run() }()
 	select {
 	case err := <-done:
 		return err
@@ -68,6 +65,18 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		err = errors.Join(err, served)
 	}
 	return err
+}
+
+func (s *Server) server(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       60 * time.Second,
+		WriteTimeout:      120 * time.Second,
+		IdleTimeout:       120 * time.Second,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(s.opts.Log.Handler(), slog.LevelDebug),
+	}
 }
 
 // Serves reports whether a name, in lower case, is one that s serves: then the

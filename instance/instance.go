@@ -9,6 +9,7 @@ package instance
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,6 +20,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postern.dev/postern/client/settings"
@@ -80,11 +82,14 @@ type Instance struct {
 	store    *etcd.Store
 	registry *registry.Registry
 	control  *control.Server
+	plane    atomic.Pointer[control.Server] // control, once it serves
 	issuer   *pki.Issuer
+	roots    *x509.CertPool // trusted for backends
 	network  *user.Fabric
 	dns      *dns.Resolver
 	gateway  *gateway.Engine
 	public   *public
+	acme     keeping
 	snap     *snapshot.Snapshot // newest published; under mu
 
 	settings settings.Settings
@@ -140,7 +145,8 @@ func (i *Instance) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	i.issuer = pki.NewIssuer(authority, pki.Options{Serves: i.serves, Given: i.given, Addresses: reached, Now: i.opts.Now})
+	i.issuer = pki.NewIssuer(authority, pki.Options{Serves: i.serves, Given: i.given, Obtained: i.obtained, Addresses: reached, Now: i.opts.Now})
+	i.roots = backendRoots(authority.RootPEM())
 	if err := i.startEngines(); err != nil {
 		return err
 	}
@@ -183,7 +189,11 @@ func (i *Instance) startEngines() error {
 	if !listen.IsValid() {
 		listen = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
-	i.gateway = gateway.New(gateway.Options{Certificate: i.issuer.Certificate, Own: ownAddresses, Now: i.opts.Now})
+	i.gateway = gateway.New(gateway.Options{
+		Certificate: i.issuer.Certificate, Challenge: challenges{i}, Dial: i.dialBackend, Own: ownAddresses, Roots: i.roots, Now: i.opts.Now,
+		Management:    i.component((*control.Server).ServeManagement),
+		Configuration: i.component((*control.Server).ServeConfiguration),
+	})
 	var err error
 	i.network, err = user.New(user.Options{
 		Listen: listen, Resolve: i.resolve,
@@ -202,6 +212,10 @@ func (i *Instance) startEngines() error {
 
 func (i *Instance) startControl(ctx context.Context) error {
 	var err error
+	// Published ports leave it the place that it takes.
+	if i.listener, err = net.Listen("tcp", i.opts.Management); err != nil {
+		return fmt.Errorf("management API on %s: %w; choose another address with --management", i.opts.Management, err)
+	}
 	ports := registry.Ports{}
 	if i.opts.WireGuard.IsValid() {
 		ports = registry.Ports{Low: i.opts.Low, High: i.opts.High}
@@ -219,6 +233,7 @@ func (i *Instance) startControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	i.startACME()
 	hubHost := ""
 	if i.opts.WireGuard.IsValid() {
 		hubHost = i.opts.WireGuard.String()
@@ -226,21 +241,24 @@ func (i *Instance) startControl(ctx context.Context) error {
 	i.control, err = control.New(control.Options{
 		Registry: i.registry, Base: i.opts.Base, HubHost: hubHost,
 		Certificate: i.issuer.Certificate, Loopback: i.issuer.Loopback,
-		Explain: i.explain, Reach: i.reach, Request: i.request, Conditions: i.conditions,
+		Explain: i.explain, Matrix: i.matrix, Reach: i.reach, Request: i.request, Conditions: i.conditions,
 		Now: i.opts.Now, Log: i.opts.Log,
 	})
 	if err != nil {
 		return err
 	}
-	if i.listener, err = net.Listen("tcp", i.opts.Management); err != nil {
-		return fmt.Errorf("management API on %s: %w; choose another address with --management", i.opts.Management, err)
-	}
+	i.plane.Store(i.control)
 	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	i.cancel = cancel
 	i.wait.Go(func() {
 		t := time.NewTicker(retryEvery)
 		defer t.Stop()
 		i.retry(serving, t.C)
+	})
+	i.wait.Go(func() {
+		if err := i.control.ServeComponents(serving); err != nil {
+			i.opts.Log.Error("the components of the Gateways are no longer served", "error", err)
+		}
 	})
 	i.wait.Go(func() {
 		defer close(i.done)
@@ -293,6 +311,8 @@ func (i *Instance) Close() error {
 		i.mu.Lock()
 		errs = append(errs, i.served)
 		i.mu.Unlock()
+	} else if i.listener != nil {
+		errs = append(errs, i.listener.Close())
 	}
 	if i.gateway != nil {
 		errs = append(errs, i.gateway.Close())
@@ -303,6 +323,9 @@ func (i *Instance) Close() error {
 	if i.network != nil {
 		errs = append(errs, i.network.Close())
 	}
+	if k := i.acme.Load(); k != nil {
+		errs = append(errs, k.Close())
+	}
 	if i.registry != nil {
 		errs = append(errs, i.registry.Close())
 	}
@@ -310,6 +333,16 @@ func (i *Instance) Close() error {
 		errs = append(errs, i.store.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// component serves connections to a component of the Gateways by the management
+// plane, as soon as there is one.
+func (i *Instance) component(serve func(*control.Server, context.Context, net.Conn)) func(context.Context, net.Conn, *snapshot.Origin) {
+	return func(ctx context.Context, c net.Conn, _ *snapshot.Origin) {
+		if plane := i.plane.Load(); plane != nil {
+			serve(plane, ctx, c)
+		}
+	}
 }
 
 // serveConn hands a connection to the gateway. Why it ended is the client's

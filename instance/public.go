@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"net"
 	"net/netip"
 	"sync"
@@ -48,7 +49,10 @@ func newPublic(i *Instance) *public {
 func (p *public) apply(s *snapshot.Snapshot) {
 	want := map[uint16]bool{}
 	for _, g := range s.Gateways {
-		for port := range g.PublicPorts {
+		for port := range ports(g) {
+			if p.leave(port) {
+				continue
+			}
 			want[port] = true
 		}
 	}
@@ -94,18 +98,49 @@ func (p *public) failure(g *snapshot.Gateway) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var errs []error
-	for port := range g.PublicPorts {
+	for port := range ports(g) {
 		errs = append(errs, p.failures[port])
 	}
 	return errors.Join(errs...)
 }
 
-func (p *public) listen(port uint16) error {
-	real := port
-	if moved, ok := p.i.opts.PublicPorts[port]; ok {
-		real = moved
+// ports are those that a Gateway publishes at either of its public addresses: one
+// real address stands for both.
+func ports(g *snapshot.Gateway) iter.Seq[uint16] {
+	return func(yield func(uint16) bool) {
+		for port := range g.PublicPorts {
+			if !yield(port) {
+				return
+			}
+		}
+		for port := range g.ConfigurationPorts {
+			if _, both := g.PublicPorts[port]; !both && !yield(port) {
+				return
+			}
+		}
 	}
-	l, err := net.Listen("tcp", netip.AddrPortFrom(p.i.opts.Public, real).String())
+}
+
+// real is where a published port listens.
+func (p *public) real(port uint16) netip.AddrPort {
+	if moved, ok := p.i.opts.PublicPorts[port]; ok {
+		port = moved
+	}
+	return netip.AddrPortFrom(p.i.opts.Public, port)
+}
+
+// leave tells whether a published port is left to the management API, which
+// listens there by itself.
+func (p *public) leave(port uint16) bool {
+	if p.i.listener == nil {
+		return false
+	}
+	at, want := p.i.listener.Addr().(*net.TCPAddr).AddrPort(), p.real(port)
+	return at.Port() == want.Port() && (at.Addr().Unmap() == want.Addr() || at.Addr().IsUnspecified() || want.Addr().IsUnspecified())
+}
+
+func (p *public) listen(port uint16) error {
+	l, err := net.Listen("tcp", p.real(port).String())
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}

@@ -176,7 +176,8 @@ func (l *linter) open(s *iam.Statement) bool {
 // narrows reports whether c is about which network, or who, calls.
 func narrows(c *iam.Condition) bool {
 	switch c.Key.ID {
-	case iam.KeySourceVpce, iam.KeySourceVpc, iam.KeySourceEndpoint, iam.KeySourceNetwork, iam.KeySourceHost, iam.KeySourceLink:
+	case iam.KeySourceVpce, iam.KeySourceVpc, iam.KeySourceEndpoint, iam.KeySourceNetwork, iam.KeySourceHost, iam.KeySourceLink,
+		iam.KeyClientCertSubject:
 		return true
 	}
 	_, known, _ := iam.LookupKey(c.Key.Name)

@@ -20,7 +20,7 @@ func Dials(g *snapshot.Gateway, n *snapshot.Network) (Source, bool) {
 			src.Outside = true
 			return src, true
 		}
-		src := Source{}
+		src := Source{Server: true}
 		if len(g.Public) > 0 {
 			src.Addr = g.Public[0]
 		}

@@ -37,9 +37,16 @@ type Source struct {
 	Interface *snapshot.Interface
 	Link      *snapshot.Link
 	Addr      netip.Addr
+	// Server marks what a Gateway in no Network sends to a backend: from its
+	// public address on the segment, and beyond it from the server itself, which
+	// has addresses of either family.
+	Server bool
 	// Outside marks what an injected Gateway sends to a backend that is in no
 	// Network: it leaves to the internet or not at all.
 	Outside bool
+	// Relayed marks what came to a real socket of the server, which stands for
+	// a Gateway's address on the segment whichever family that is of.
+	Relayed bool
 }
 
 // FromInterface is a flow that i opens.

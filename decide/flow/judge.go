@@ -39,6 +39,9 @@ func decideFlow(s *snapshot.Snapshot, q Query, every, standing bool) (v Verdict)
 	} else if l := q.Source.Link; l != nil {
 		q.Source.Network = l.Network
 	}
+	if q.Source.Server && q.Source.Addr.Is4() != q.Dst.Is4() {
+		q.Source.Addr = netip.Addr{}
+	}
 	v.Query = q
 	j := judge{s: s, v: &v, every: every, standing: standing}
 	j.flow()

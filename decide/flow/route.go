@@ -14,7 +14,7 @@ import (
 func (j *judge) route() bool {
 	q := &j.v.Query
 	src := &q.Source
-	if src.Addr.IsValid() && src.Addr.Is4() != q.Dst.Is4() {
+	if src.Addr.IsValid() && src.Addr.Is4() != q.Dst.Is4() && !src.Relayed {
 		// No packet is like that; only who asks about one meets it.
 		return j.noRoute(src.owner(), OtherFamily)
 	}
@@ -213,7 +213,7 @@ func (j *judge) segment(whose model.Ref) bool {
 		return j.noRoute(whose, Unassigned)
 	case !Egress(&j.s.Internet, dst):
 		cause := EgressForbidden
-		if j.v.Query.Source.Network == nil && dst.IsPrivate() {
+		if src := &j.v.Query.Source; src.Network == nil && !src.Server && dst.IsPrivate() {
 			cause = PrivateAddress
 		}
 		return j.noRoute(whose, cause)

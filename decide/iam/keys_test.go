@@ -27,6 +27,7 @@ func full() (iam.Request, map[snapshot.KeyID]string) {
 		SourceVpce: "vpce", SourceVpc: "vpc", Referer: "referer", UserAgent: "agent",
 		SourceArn: "arn:aws:sns:r:a:t", ViaDomainArn: "arn:aws:execute-api:r:a:/domainnames/d",
 		SourceEndpoint: "endpoint", SourceNetwork: "network", SourceHost: "host", SourceLink: "link", SourceGateway: "gateway",
+		ClientCertSubject: "CN=partner",
 	}
 	return r, map[snapshot.KeyID]string{
 		snapshot.KeySourceVpce: "vpce", snapshot.KeySourceVpc: "vpc", snapshot.KeyVpcSourceIP: "2001:db8::5",
@@ -35,7 +36,8 @@ func full() (iam.Request, map[snapshot.KeyID]string) {
 		snapshot.KeySourceArn: "arn:aws:sns:r:a:t", snapshot.KeyViaDomainArn: "arn:aws:execute-api:r:a:/domainnames/d",
 		snapshot.KeySourceEndpoint: "endpoint", snapshot.KeySourceNetwork: "network", snapshot.KeySourceHost: "host",
 		snapshot.KeySourceLink: "link", snapshot.KeySourceGateway: "gateway",
-		snapshot.KeyPrincipalArn: "arn:aws:iam::111111111111:user/bob", snapshot.KeyPrincipalAccount: "111111111111",
+		snapshot.KeyClientCertSubject: "CN=partner",
+		snapshot.KeyPrincipalArn:      "arn:aws:iam::111111111111:user/bob", snapshot.KeyPrincipalAccount: "111111111111",
 		snapshot.KeyPrincipalType: "User", snapshot.KeyUserID: "AIDABOB", snapshot.KeyUsername: "bob",
 	}
 }

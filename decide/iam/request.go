@@ -75,6 +75,9 @@ type Context struct {
 	SecureTransport bool // always present
 	// The names that Postern gives to where a request comes from.
 	SourceEndpoint, SourceNetwork, SourceHost, SourceLink, SourceGateway string
+	// ClientCertSubject is the distinguished name (RFC 2253) in a certificate that
+	// the caller showed and the Domain's authorities verified.
+	ClientCertSubject string
 	// Extra carries keys that have no field, such as aws:PrincipalTag/team.
 	Extra []Attribute
 }

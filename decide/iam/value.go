@@ -113,6 +113,8 @@ func (r *Request) value(k *iam.Key) value {
 		return textValue(c.SourceLink)
 	case iam.KeySourceGateway:
 		return textValue(c.SourceGateway)
+	case iam.KeyClientCertSubject:
+		return textValue(c.ClientCertSubject)
 	case iam.KeyPrincipalArn:
 		if p.Role != "" {
 			return textValue(p.Role)

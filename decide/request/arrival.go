@@ -65,6 +65,12 @@ type ClientCert struct {
 	Subject string
 }
 
+// shown reports whether the caller has shown a certificate that the authorities
+// of d verified.
+func (a *Arrival) shown(d *snapshot.Domain) bool {
+	return a.ClientCert != nil && a.ClientCert.Domain == d.Name
+}
+
 // effective returns the method that counts. An override that could not be sent
 // on as a method is none.
 func (a *Arrival) effective() string {

@@ -12,6 +12,7 @@ const (
 
 	CodeTLS         = "tls/ok"
 	CodeUnknownName = "tls/unknown-name"
+	CodeClientCert  = "tls/client-cert"
 
 	CodeHostUnknown = "host/unknown"
 
@@ -60,5 +61,7 @@ const (
 	NoteLongARN         = "the name of what was asked for has more than 1600 bytes, which no policy can allow"
 	NoteNeedsPolicy     = "a private API without a policy answers nobody"
 	NoteNoServerName    = "the caller named no server in the handshake"
+	NoteNoClientCert    = "the Domain requires a client certificate of its own authorities, and none was shown"
+	NoteOtherHandshake  = "the Domain requires a client certificate of its own authorities, which is shown in a handshake that names the Domain"
 	NoteDefaultIdentity = "the certificate presented is for the execute-api names"
 )

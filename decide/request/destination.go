@@ -14,9 +14,6 @@ import (
 	"postern.dev/postern/snapshot/operation"
 )
 
-// CodeBackendNone is the code of an operation that leads nowhere.
-const CodeBackendNone = "backend/none"
-
 // ErrNoBackend is why an operation that should call a backend cannot.
 var ErrNoBackend = errors.New("the operation leads to no backend")
 

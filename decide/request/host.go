@@ -13,7 +13,13 @@ import (
 func (j *judge) host() bool {
 	v, a := j.v, j.a
 	if !a.TLS || a.Host != a.SNI {
+		asked := v.Host
 		v.Host = Find(j.g, a.Host)
+		// The handshake was for another name, or there was none.
+		if h := v.Host; h != nil && h.Domain != nil && h != asked && domainNote(h.Domain, j.e) == "" &&
+			!j.vouched(h.Domain) && !j.certificate(h.Domain, NoteOtherHandshake) {
+			return false
+		}
 	}
 	if j.e != nil && a.HasAPIID {
 		api := j.g.APIs[a.APIID]
@@ -92,8 +98,15 @@ func (j *judge) disabled(api *snapshot.API) bool {
 	return stage != nil && stage.Deployment != nil && stage.Deployment.DisableExecuteAPIEndpoint
 }
 
+// StatusPath is where a Gateway tells under its own host name that it is
+// reached, as Azure's do.
+const StatusPath = "/status-0123456789abcdef"
+
 // own goes on under the Gateway's own host name, where the path names the API.
 func (j *judge) own() bool {
+	if j.path == StatusPath && (j.v.Method == "GET" || j.v.Method == "HEAD") {
+		return j.status()
+	}
 	m, base, rest := mapping(j.g.Paths, j.path)
 	if m == nil {
 		return j.forbid(CodeAPIIDUnknown, model.KindGateway, j.g.Name, NoteNoPath)
@@ -102,6 +115,15 @@ func (j *judge) own() bool {
 		return j.forbid(CodeAPIIDUnknown, model.KindAPI, m.API.Name, NotePrivateHost)
 	}
 	return j.through(m, base, rest)
+}
+
+// status answers a request for the Gateway's own status.
+func (j *judge) status() bool {
+	j.v.pass(CodeAccepted, model.KindGateway, j.g.Name)
+	if j.v.Status = !j.v.stopped(); j.v.Status {
+		j.v.Allowed, j.v.Response = true, Reachable
+	}
+	return false
 }
 
 func (j *judge) domain(d *snapshot.Domain) bool {

@@ -82,7 +82,8 @@ func (j *judge) run() {
 	if !j.findStage() {
 		return
 	}
-	if !j.nameable() || !j.endpointPolicy() || !j.method() || !j.resourcePolicy() || !j.domainPolicy() || !j.key() {
+	// Whom a private Domain's policy refuses is not to learn of its operations.
+	if !j.nameable() || !j.endpointPolicy() || !j.domainPolicy() || !j.method() || !j.resourcePolicy() || !j.key() {
 		return
 	}
 	j.v.Allowed = !j.v.stopped()
@@ -99,6 +100,9 @@ func (j *judge) handshake() bool {
 		kind, name := j.component()
 		if h != nil && h.Domain != nil {
 			kind, name = model.KindDomain, h.Domain.Name
+			if !j.vouched(h.Domain) {
+				return j.certificate(h.Domain, NoteNoClientCert)
+			}
 		}
 		j.v.pass(CodeTLS, kind, name)
 		return true
@@ -116,6 +120,23 @@ func (j *judge) handshake() bool {
 	j.v.stop(CodeUnknownName, kind, name, note)
 	j.v.Symptom = Handshake
 	return j.every
+}
+
+// vouched reports whether the caller has shown what d requires of it.
+func (j *judge) vouched(d *snapshot.Domain) bool {
+	return d.ClientCA == nil || !d.ClientCA.Required || j.a.shown(d)
+}
+
+// certificate stops a request for d whose caller has shown no certificate. Where
+// the handshake is yet to come it fails; a request that was received is
+// answered.
+func (j *judge) certificate(d *snapshot.Domain, note string) bool {
+	j.v.stop(CodeClientCert, model.KindDomain, d.Name, note).Field = "spec.clientCA"
+	if j.a.Verify && note == NoteNoClientCert {
+		j.v.Symptom = Handshake
+		return j.every
+	}
+	return j.refuse(Forbidden)
 }
 
 // component is what the request reached: the Endpoint or the Gateway.

@@ -129,6 +129,9 @@ func (j *judge) request() *iam.Request {
 		},
 	}
 	c := &r.Context
+	if j.v.Domain != nil && a.shown(j.v.Domain) {
+		c.ClientCertSubject = a.ClientCert.Subject
+	}
 	if j.e == nil {
 		c.SourceIP = o.Source.Addr().Unmap()
 		return r

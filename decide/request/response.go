@@ -30,6 +30,7 @@ const (
 	errorAccessDenied                = "AccessDeniedException"
 	errorMissingToken                = "MissingAuthenticationTokenException"
 	errorInternal                    = "InternalServerErrorException"
+	errorUnavailable                 = "ServiceUnavailableException"
 	errorBadRequest                  = "BadRequestException"
 	errorRequestTooLong              = "RequestTooLargeException"
 )
@@ -68,6 +69,11 @@ var (
 	NetworkError = Response{Status: 504, Type: IntegrationFailure, ErrorType: errorInternal, ContentType: contentJSON, Message: "Network error communicating with endpoint", Body: `{"message": "Network error communicating with endpoint"}`}
 	// TimedOut answers where the backend took too long.
 	TimedOut = Response{Status: 504, Type: IntegrationTimeout, ErrorType: errorInternal, ContentType: contentJSON, Message: "Endpoint request timed out", Body: `{"message": "Endpoint request timed out"}`}
+	// Unavailable answers where no target of the Backend is healthy. No document
+	// of AWS names such an answer: there health is the load balancer's affair.
+	Unavailable = Response{Status: 503, Type: IntegrationFailure, ErrorType: errorUnavailable, ContentType: contentJSON, Message: "Service Unavailable", Body: `{"message":"Service Unavailable"}`}
+	// Reachable answers the Gateway's own status path.
+	Reachable = Response{Status: 200}
 	// UnsupportedMediaType answers a body that no template takes.
 	UnsupportedMediaType = Response{Status: 415, Type: UnsupportedMedia, ErrorType: errorBadRequest, ContentType: contentJSON, Message: "Unsupported Media Type", Body: `{"message":"Unsupported Media Type"}`}
 	// TooLarge answers a body above the limit.

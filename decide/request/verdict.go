@@ -26,7 +26,7 @@ const (
 )
 
 // maxSteps is more than the longest way through Judge.
-const maxSteps = 12
+const maxSteps = 16
 
 // Step is one thing that was decided.
 type Step struct {
@@ -80,6 +80,9 @@ type Verdict struct {
 	// Redirect marks a request in clear that Response sends to https; it is
 	// allowed, but no API was asked.
 	Redirect bool
+	// Status marks a request for the Gateway's own status, which Response
+	// answers; it is allowed, but no API was asked.
+	Status   bool
 	Symptom  Symptom
 	Response Response
 
@@ -136,7 +139,7 @@ func (v *Verdict) stopped() bool { return v.decided > 0 }
 // reset empties the verdict. Steps are written whole when they are taken, so
 // that those of an earlier judgement cost nothing here.
 func (v *Verdict) reset() {
-	v.Allowed, v.Redirect, v.Symptom = false, false, Answered
+	v.Allowed, v.Redirect, v.Status, v.Symptom = false, false, false, Answered
 	v.Response = Response{}
 	v.Host, v.API, v.Stage, v.Deployment, v.Domain = nil, nil, nil, nil, nil
 	v.Route.Operation, v.Route.Place = nil, false

@@ -21,7 +21,7 @@ import (
 // be dialled is asked after the name has been resolved, for the very address
 // that is dialled, so that a publisher of APIs cannot use the gateway to reach
 // what only the gateway's machine can. Inside Networks it refuses to dial.
-func (e *Engine) Egress(ctx context.Context, network, host string, port uint16) (net.Conn, error) {
+func (e *Engine) Egress(ctx context.Context, _, network, host string, port uint16) (net.Conn, error) {
 	if network != "" {
 		return nil, fmt.Errorf("%w: this gateway has no way into Network/%s", upstream.ErrUnreachable, network)
 	}

@@ -13,12 +13,12 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"slices"
 	"sync/atomic"
 	"time"
 
 	"postern.dev/postern/engine/gateway/exchange"
 	"postern.dev/postern/engine/gateway/h1"
+	"postern.dev/postern/engine/gateway/health"
 	"postern.dev/postern/engine/gateway/integration"
 	"postern.dev/postern/engine/gateway/upstream"
 	"postern.dev/postern/snapshot"
@@ -30,10 +30,19 @@ type Options struct {
 	// as it stands in certificates. It is asked in every handshake and keeps
 	// what it makes.
 	Certificate func(name string) (*tls.Certificate, error)
-	// Dial opens a connection to a backend inside a Network. An empty network
-	// means from where the process stands; leave Dial nil to have these dialled
-	// under the snapshot's rules of egress and all others refused.
-	Dial func(ctx context.Context, network, host string, port uint16) (net.Conn, error)
+	// Dial opens a connection to a backend for a Gateway: inside a Network, or,
+	// if network is empty, from the Gateway's own place. Leave it nil to have
+	// those outside Networks dialled by this process under the snapshot's rules
+	// of egress and all others refused. Its errors may be a *flow.Undelivered, a
+	// *request.DialError, or wrap upstream's own.
+	Dial func(ctx context.Context, gateway, network, host string, port uint16) (net.Conn, error)
+	// Management and Configuration serve the connections of these components,
+	// HTTP/1.1 whose TLS has ended; they return when a connection is done with.
+	// What is nil is not served.
+	Management, Configuration func(ctx context.Context, c net.Conn, o *snapshot.Origin)
+	// Challenge answers those who prove for a certificate that a name is served
+	// here; nil answers none.
+	Challenge Challenge
 	// Own lists the server's own addresses as they are now, which backends may
 	// not be at; nil takes those of the snapshot.
 	Own func() ([]netip.Addr, error)
@@ -55,6 +64,7 @@ type Engine struct {
 	server   h1.Server
 	tls      *tls.Config
 	runner   *integration.Runner
+	health   *health.Prober
 	recent   recent
 }
 
@@ -76,30 +86,28 @@ func New(o Options) *Engine {
 	if dial == nil {
 		dial = e.Egress
 	}
-	e.runner = integration.New(integration.Config{Dial: dial, Roots: o.Roots, Timeouts: o.Upstream})
+	e.health = health.New(health.Options{Dial: dial, Roots: o.Roots, Now: o.Now})
+	e.runner = integration.New(integration.Config{Dial: dial, Roots: o.Roots, Timeouts: o.Upstream, Health: e.health})
 	e.server.Handler = e.handle
+	e.server.Opened = e.opened
 	e.server.Refused = e.refused
 	e.server.Timeouts = o.Timeouts
 	e.tls = &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		NextProtos:     []string{"http/1.1"},
-		GetCertificate: e.certificate,
+		MinVersion:         tls.VersionTLS12,
+		NextProtos:         []string{"http/1.1"},
+		GetConfigForClient: e.greet,
+		GetCertificate:     chosen,
 	}
 	return e
 }
 
 // Swap puts a snapshot in place. Connections and requests go on; the next
-// request on each is judged by the new one. Pooled connections to backends that
-// the change may forbid are closed.
+// request on each is judged by the new one. Pooled connections to backends
+// whose flow is no longer allowed are closed.
 func (e *Engine) Swap(s *snapshot.Snapshot) {
-	old := e.snapshot.Swap(s)
-	switch {
-	case old == nil || old == s:
-	case !slices.Equal(old.Internet.Egress, s.Internet.Egress) || !slices.Equal(old.Internet.Prefixes, s.Internet.Prefixes) || !slices.Equal(old.Internet.Own, s.Internet.Own):
-		e.runner.ForgetAll()
-	default:
-		e.runner.Forget()
-	}
+	e.snapshot.Store(s)
+	e.health.Apply(s)
+	e.Review()
 }
 
 // portHTTP is where connections are in clear.
@@ -115,15 +123,23 @@ func (e *Engine) ServeConn(ctx context.Context, nc net.Conn, o *snapshot.Origin)
 		return errors.Join(ErrNoSnapshot, nc.Close())
 	}
 	if o.Local.Port() != portHTTP {
-		nc = tls.Server(&vouched{nc, o}, e.tls)
+		nc = tls.Server(&vouched{Conn: nc, origin: o}, e.tls)
 	}
 	return e.server.ServeConn(ctx, nc, o)
 }
 
-// vouched carries the origin to where the certificate is chosen.
+// vouched carries the origin to where the handshake is answered, and what was
+// decided there to where the connection is served.
 type vouched struct {
 	net.Conn
 	origin *snapshot.Origin
+
+	// Of the handshake.
+	certificate *tls.Certificate
+	component   snapshot.Component
+	gateway     string // the Gateway's name
+	// domain asked for a client certificate, and bundle is what verified it.
+	domain, bundle string
 }
 
 // CloseWrite ends the sending side, where the connection can.
@@ -140,35 +156,31 @@ func (e *Engine) Connections() int { return e.server.Connections() }
 // Shutdown lets requests under way finish and closes everything; when ctx ends
 // first it closes the rest at once.
 func (e *Engine) Shutdown(ctx context.Context) error {
-	return errors.Join(e.server.Shutdown(ctx), e.runner.Close())
+	return errors.Join(e.server.Shutdown(ctx), e.health.Close(), e.runner.Close())
 }
 
 // Close closes everything at once and waits.
 func (e *Engine) Close() error {
-	return errors.Join(e.server.Close(), e.runner.Close())
+	return errors.Join(e.server.Close(), e.health.Close(), e.runner.Close())
 }
 
 // gateway finds what was called: an Endpoint's Gateway, the owner of a public
-// address, or whoever serves name where that is not known.
-func gateway(s *snapshot.Snapshot, o *snapshot.Origin, name string) (*snapshot.Gateway, *snapshot.Endpoint) {
+// address, or whoever serves name where that is not known: shared says so.
+func gateway(s *snapshot.Snapshot, o *snapshot.Origin, name string) (g *snapshot.Gateway, e *snapshot.Endpoint, shared bool) {
 	if o.Endpoint != "" {
 		p := s.Endpoints[o.Endpoint]
 		if p == nil {
-			return nil, nil
+			return nil, nil, false
 		}
-		return p.Gateway, p
+		return p.Gateway, p, false
 	}
 	if o.Node != "" {
-		return s.Gateways[o.Node], nil
+		return s.Gateways[o.Node], nil, false
 	}
 	if g := s.Internet.Gateways[o.Local.Addr().Unmap()]; g != nil {
-		return g, nil
+		return g, nil, false
 	}
-	g := serving(s, name)
-	if g != nil && o.Local.Port() == portHTTP && (g.HTTP == "" || g.HTTP == "off") {
-		return nil, nil // the port is published for another Gateway
-	}
-	return g, nil
+	return serving(s, name), nil, true
 }
 
 // state is what a connection keeps from one request to the next.

@@ -4,12 +4,15 @@
 package gateway
 
 import (
+	"crypto/x509"
+	"net"
 	"strings"
 
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/engine/gateway/exchange"
 	"postern.dev/postern/engine/gateway/h1/grammar"
 	"postern.dev/postern/engine/gateway/integration"
+	"postern.dev/postern/snapshot"
 )
 
 // state is the memory of one connection.
@@ -21,12 +24,28 @@ type state struct {
 	trace    []byte
 	// slot is where the last request was remembered.
 	slot *slot
+	// conn is the connection, component what it is for, and admitted the Gateway
+	// that it may be for if it came to a real socket.
+	conn      net.Conn
+	component snapshot.Component
+	admitted  string
+	// components share the port of the Gateway listening.
+	listening  *snapshot.Gateway
+	components snapshot.Components
+	// cert is the certificate that the caller showed, with its chain, which bundle
+	// verified; it showed none if there is no chain.
+	cert   request.ClientCert
+	chain  []*x509.Certificate
+	bundle string
 	// lookup reads a field of the request; it is made once.
 	lookup func(name string) (string, bool)
 }
 
 // handle answers one request.
 func (e *Engine) handle(x *exchange.Exchange) {
+	if e.challenge(x) {
+		return
+	}
 	st := e.state(x)
 	st.extend(x)
 	s := e.snapshot.Load()
@@ -34,7 +53,17 @@ func (e *Engine) handle(x *exchange.Exchange) {
 	if x.TLS != nil {
 		name = x.TLS.ServerName
 	}
-	g, endpoint := gateway(s, x.Origin, name)
+	g, endpoint, shared := gateway(s, x.Origin, name)
+	if g != nil && shared && !st.admit(s, g, x.Origin) {
+		e.answer(x, st, &request.Forbidden) // nobody gets to read it
+		x.Response.Close = true
+		return
+	}
+	if g != nil && st.component != snapshot.ComponentGateway {
+		e.page(x, st, g)
+		st.slot = e.recent.add(s, x, nil, request.CodeAccepted)
+		return
+	}
 	if g == nil {
 		// What the connection was made to is gone, or no one serves the name.
 		e.answer(x, st, &request.Forbidden)
@@ -45,10 +74,11 @@ func (e *Engine) handle(x *exchange.Exchange) {
 	a := &st.arrival
 	e.arrive(a, x)
 	a.Gateway, a.Endpoint = g, endpoint
+	a.Listens, a.ClientCert = st.listens(s, g, x.Origin), st.certificate(g)
 	a.RequestID, a.ExtendedID, a.Header = x.ID(), view(st.extended[:]), st.lookup
 	v := &st.verdict
 	v.Judge(s, a, false)
-	if !v.Allowed || v.Redirect {
+	if !v.Allowed || v.Redirect || v.Status {
 		e.answer(x, st, &v.Response)
 		st.slot = e.recent.add(s, x, a, v.Code())
 		return

@@ -5,36 +5,132 @@ package gateway
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
 
 	"postern.dev/postern/decide/request"
+	"postern.dev/postern/engine/gateway/exchange"
 	"postern.dev/postern/snapshot"
 )
 
-var errNotVouched = errors.New("gateway: a handshake on a connection without origin")
+var (
+	errNotVouched  = errors.New("gateway: a handshake on a connection without origin")
+	errNotAdmitted = errors.New("gateway: the connection is not admitted to the Gateway that it named")
+)
 
-// certificate chooses the certificate for a handshake. A name that is not
-// served gets the one for the execute-api names, and it is the caller's to be
-// content with it; but where several Gateways share an address and none serves
-// the name, the handshake is refused.
-func (e *Engine) certificate(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+// nobody is the configuration of a handshake that is refused: without a
+// certificate the alert is unrecognized_name. Nor is a session taken up again.
+var nobody = &tls.Config{MinVersion: tls.VersionTLS12, SessionTicketsDisabled: true}
+
+// greet decides over a handshake. It is asked in every one, also where a session
+// is taken up again, so that nothing is served on the strength of an older
+// handshake. A name that is not served gets the certificate for the execute-api
+// names, and it is the caller's to be content with it; but where nothing but a
+// name tells who is called and none serves it, the handshake is refused.
+func (e *Engine) greet(h *tls.ClientHelloInfo) (*tls.Config, error) {
 	c, ok := h.Conn.(*vouched)
 	if !ok {
 		return nil, errNotVouched
 	}
-	s := e.snapshot.Load()
-	g, endpoint := gateway(s, c.origin, h.ServerName)
-	if g == nil {
-		return nil, nil // the alert is unrecognized_name
+	if cfg, ok := e.challenged(h); ok {
+		return cfg, nil
 	}
+	s := e.snapshot.Load()
+	g, endpoint, shared := gateway(s, c.origin, h.ServerName)
+	if g == nil {
+		return nobody, nil
+	}
+	component, ok := request.Component(g, request.Listens(s, g, c.origin), h.ServerName)
+	if shared {
+		// A kernel has accepted already; the groups judge as soon as it is known
+		// whose they are, and what they drop is reset.
+		if v := request.Admitted(s, g, component, c.origin); !v.Allowed() {
+			reset(c.Conn)
+			return nil, fmt.Errorf("%w: %s", errNotAdmitted, v.Code)
+		}
+	}
+	if !ok || !e.able(component) {
+		return nobody, nil
+	}
+	c.component, c.gateway = component, g.Name
 	name, _ := request.Certificate(s, g, endpoint, h.ServerName)
-	cert, err := e.o.Certificate(name)
-	if err != nil {
+	var err error
+	if c.certificate, err = e.o.Certificate(name); err != nil {
 		return nil, fmt.Errorf("gateway: the certificate for %s: %w", name, err)
 	}
-	return cert, nil
+	if d := request.Authority(g, endpoint, h.ServerName); d != nil && component == snapshot.ComponentGateway {
+		c.domain, c.bundle = d.Name, d.ClientCA.Bundle
+		return e.mutual(d), nil
+	}
+	return nil, nil // the engine's own
+}
+
+// chosen is the certificate that greet chose.
+func chosen(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if c, ok := h.Conn.(*vouched); ok {
+		return c.certificate, nil
+	}
+	return nil, errNotVouched
+}
+
+// mutual is the configuration for a Domain that asks for client certificates.
+// Sessions are not taken up again: a ticket would carry a certificate from one
+// Domain to another, and past a change of its authorities.
+func (e *Engine) mutual(d *snapshot.Domain) *tls.Config {
+	cfg := e.tls.Clone()
+	cfg.GetConfigForClient, cfg.SessionTicketsDisabled = nil, true
+	if cfg.ClientCAs = d.ClientCA.Pool; cfg.ClientCAs == nil {
+		cfg.ClientCAs = x509.NewCertPool() // nil would be the system's
+	}
+	cfg.ClientAuth = tls.VerifyClientCertIfGiven
+	if d.ClientCA.Required {
+		cfg.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	return cfg
+}
+
+// show notes the certificate that the caller has shown.
+func (st *state) show(t *exchange.TLS, c *vouched) {
+	st.chain, st.bundle = nil, ""
+	if c.domain == "" || len(t.VerifiedChains) == 0 {
+		return
+	}
+	st.chain, st.bundle = t.PeerCertificates, c.bundle
+	st.cert = request.ClientCert{Domain: c.domain, Subject: t.PeerCertificates[0].Subject.String()}
+}
+
+// certificate is what the caller has shown, as long as the Domain's authorities
+// still vouch for it.
+func (st *state) certificate(g *snapshot.Gateway) *request.ClientCert {
+	if len(st.chain) == 0 {
+		return nil
+	}
+	h := g.Hosts[st.cert.Domain]
+	if h == nil || h.Domain == nil || h.Domain.ClientCA == nil {
+		return nil
+	}
+	if ca := h.Domain.ClientCA; ca.Bundle != st.bundle {
+		if !verify(st.chain, ca.Pool) {
+			return nil
+		}
+		st.bundle = ca.Bundle
+	}
+	return &st.cert
+}
+
+// verify holds a client's certificates to authorities.
+func verify(chain []*x509.Certificate, roots *x509.CertPool) bool {
+	o := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	if roots == nil {
+		return false
+	}
+	for _, c := range chain[1:] {
+		o.Intermediates.AddCert(c)
+	}
+	_, err := chain[0].Verify(o)
+	return err == nil
 }
 
 // serving finds the Gateway, other than by its address, whose certificate is

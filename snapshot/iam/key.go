@@ -28,6 +28,7 @@ const (
 	KeySourceHost
 	KeySourceLink
 	KeySourceGateway
+	KeyClientCertSubject
 	KeyPrincipalArn
 	KeyPrincipalAccount
 	KeyPrincipalType
@@ -72,6 +73,7 @@ var keys = []KnownKey{
 	{ID: KeySourceHost, Name: "postern:SourceHost"},
 	{ID: KeySourceLink, Name: "postern:SourceLink"},
 	{ID: KeySourceGateway, Name: "postern:SourceGateway"},
+	{ID: KeyClientCertSubject, Name: "postern:ClientCertSubject"},
 	{ID: KeyPrincipalArn, Name: "aws:PrincipalArn", Identity: true},
 	{ID: KeyPrincipalAccount, Name: "aws:PrincipalAccount", Identity: true},
 	{ID: KeyPrincipalType, Name: "aws:PrincipalType", Identity: true},

@@ -90,6 +90,9 @@ func (c *conn) serve(ctx context.Context) error {
 			return err
 		}
 	}
+	if c.s.Opened != nil && c.s.Opened(ctx, c.nc, &c.e) {
+		return nil
+	}
 	for {
 		again, err := c.one(ctx)
 		if err != nil || !again {

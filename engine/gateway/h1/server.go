@@ -46,6 +46,10 @@ func (t Timeouts) withDefaults() Timeouts {
 type Server struct {
 	// Handler makes the response. It runs on the connection's goroutine; a panic in it ends the connection.
 	Handler func(*exchange.Exchange)
+	// Opened, where set, is called on a connection's goroutine before its first request, and after the handshake of
+	// one with TLS: nc is then the TLS connection. It may set the exchange's State. If it reports true, the connection
+	// has been seen to otherwise and is closed.
+	Opened func(ctx context.Context, nc net.Conn, e *exchange.Exchange) bool
 	// Refused, where set, is called for a request that the engine answers by itself: one that breaks the grammar, one
 	// whose handler panicked, one whose response cannot be sent. The response is ready and may be changed; of the request
 	// there is what had been understood.

@@ -32,8 +32,8 @@ func (r *Runner) mapped(j *Job, in *operation.Integration) (string, *request.Res
 		j.Failed = err
 		return CodeNone, &request.ConfigurationError
 	}
-	if err := j.aim(in); err != nil {
-		return wrong(err)
+	if err := r.aim(j, in); err != nil {
+		return j.aimless(err)
 	}
 	e := j.Exchange
 	j.query = appendQuery(j.query[:0], j.call.RawQuery)

@@ -10,9 +10,8 @@ import (
 
 // proxy sends the request on as it is and the response back as it comes.
 func (r *Runner) proxy(j *Job, in *operation.Integration) (string, *request.Response) {
-	if err := j.aim(in); err != nil {
-		j.Failed = err
-		return CodeNone, &request.ConfigurationError
+	if err := r.aim(j, in); err != nil {
+		return j.aimless(err)
 	}
 	j.pass()
 	j.query = appendQuery(j.query[:0], j.call.RawQuery)

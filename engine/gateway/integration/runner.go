@@ -16,6 +16,7 @@ import (
 
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/engine/gateway/exchange"
+	"postern.dev/postern/engine/gateway/health"
 	"postern.dev/postern/engine/gateway/upstream"
 	"postern.dev/postern/snapshot"
 	"postern.dev/postern/snapshot/operation"
@@ -23,11 +24,12 @@ import (
 
 // The codes of the backend layer.
 const (
-	CodeOK      = "backend/ok"
-	CodeNone    = request.CodeBackendNone
-	CodeRefused = "backend/refused"
-	CodeTimeout = "backend/timeout"
-	CodeTLS     = "backend/tls"
+	CodeOK        = request.CodeBackendOK
+	CodeNone      = request.CodeBackendNone
+	CodeRefused   = request.CodeBackendRefused
+	CodeTimeout   = request.CodeBackendTimeout
+	CodeTLS       = request.CodeBackendTLS
+	CodeUnhealthy = request.CodeBackendUnhealthy
 )
 
 // DefaultTimeout bounds a call where neither the operation nor its Backend does.
@@ -35,9 +37,11 @@ const DefaultTimeout = 29 * time.Second
 
 // Config is what a Runner is made of.
 type Config struct {
-	// Dial opens a connection to a backend: from inside a Network, or, if that
-	// is empty, from where the process stands.
-	Dial func(ctx context.Context, network, host string, port uint16) (net.Conn, error)
+	// Dial opens a connection to a backend for a Gateway: from inside a Network,
+	// or, if that is empty, from the Gateway's own place.
+	Dial func(ctx context.Context, gateway, network, host string, port uint16) (net.Conn, error)
+	// Health tells which targets are out; nil: none.
+	Health *health.Prober
 	// Roots are trusted for backends; nil trusts the system's.
 	Roots *x509.CertPool
 	// Timeouts bound the calls; zero fields take the defaults of upstream.
@@ -46,7 +50,8 @@ type Config struct {
 
 // Runner carries out operations. It keeps connections to backends.
 type Runner struct {
-	pool *upstream.Pool
+	pool   *upstream.Pool
+	health *health.Prober
 }
 
 // insecure marks a zone whose certificates are not verified. No Network's name
@@ -55,10 +60,13 @@ const insecure = "!"
 
 // New returns a Runner. Close ends it.
 func New(c Config) *Runner {
-	return &Runner{pool: upstream.New(upstream.Config{
+	if c.Timeouts.Connect == 0 {
+		c.Timeouts.Connect = request.ConnectTimeout
+	}
+	return &Runner{health: c.Health, pool: upstream.New(upstream.Config{
 		Timeouts: c.Timeouts,
 		Dial: func(ctx context.Context, t upstream.Target) (net.Conn, error) {
-			return c.Dial(ctx, strings.TrimSuffix(t.Zone, insecure), t.Host, t.Port)
+			return c.Dial(ctx, t.From, strings.TrimSuffix(t.Zone, insecure), t.Host, t.Port)
 		},
 		TLS: func(t upstream.Target) *tls.Config {
 			return &tls.Config{
@@ -69,14 +77,13 @@ func New(c Config) *Runner {
 	})}
 }
 
-// Forget closes the pooled connections that lead into Networks: what the
-// Networks' groups allow may have changed. Calls under way finish.
-func (r *Runner) Forget() {
-	r.pool.CloseWhere(func(t upstream.Target) bool { return strings.TrimSuffix(t.Zone, insecure) != "" })
+// Review closes the pooled connections that no longer stand. Calls under way
+// finish.
+func (r *Runner) Review(stands func(gateway, network, host string, c net.Conn) bool) {
+	r.pool.Review(func(t upstream.Target, c net.Conn) bool {
+		return !stands(t.From, strings.TrimSuffix(t.Zone, insecure), t.Host, c)
+	})
 }
-
-// ForgetAll closes every pooled connection.
-func (r *Runner) ForgetAll() { r.pool.CloseWhere(func(upstream.Target) bool { return true }) }
 
 // Close closes every connection to a backend and waits for the calls to end.
 func (r *Runner) Close() error { return r.pool.Close() }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"postern.dev/postern/decide/request"
+	"postern.dev/postern/engine/gateway/health"
 	"postern.dev/postern/engine/gateway/upstream"
 	"postern.dev/postern/snapshot"
 	"postern.dev/postern/snapshot/operation"
@@ -16,14 +17,18 @@ import (
 
 // aim sets the call's target, path and query from the integration. Where the
 // host is written out, as it nearly always is, this costs no allocation.
-func (j *Job) aim(in *operation.Integration) error {
+func (r *Runner) aim(j *Job, in *operation.Integration) error {
 	var path string
+	gateway := j.Arrival.Gateway.Name
 	if in.Backend != "" {
 		b := j.Snapshot.Backends[in.Backend]
 		if b == nil || len(b.Targets) == 0 {
 			return fmt.Errorf("%w: there is no Backend/%s", request.ErrNoBackend, in.Backend)
 		}
-		t := pick(b.Targets)
+		t := pick(b.Targets, r.health.Of(gateway, b))
+		if t == nil {
+			return errUnhealthy
+		}
 		j.call.Target = upstream.Target{Scheme: b.Protocol, Host: t.Host, Port: t.Port}
 		if b.Network != nil {
 			j.call.Target.Zone = b.Network.Name
@@ -38,6 +43,7 @@ func (j *Job) aim(in *operation.Integration) error {
 	} else if path, err = j.expandPath(rest, pieces, in.Request); err != nil {
 		return err
 	}
+	j.call.Target.From = gateway
 	if in.Insecure {
 		j.call.Target.Zone += insecure
 	}
@@ -103,22 +109,32 @@ func (j *Job) join(a, b string) string {
 	return view(j.path)
 }
 
-// pick takes a target by weight.
-func pick(ts []snapshot.Target) *snapshot.Target {
-	if len(ts) == 1 {
-		return &ts[0]
-	}
+// pick takes a target by weight, of those that are not out; nil if all are.
+func pick(ts []snapshot.Target, h *health.Set) *snapshot.Target {
 	sum := 0
 	for i := range ts {
-		sum += max(ts[i].Weight, 1)
-	}
-	n := rand.IntN(sum)
-	for i := range ts {
-		if n -= max(ts[i].Weight, 1); n < 0 {
-			return &ts[i]
+		if !h.Out(i) {
+			sum += max(ts[i].Weight, 1)
 		}
 	}
-	return &ts[0]
+	if sum == 0 {
+		return nil
+	}
+	n := 0
+	if len(ts) > 1 {
+		n = rand.IntN(sum)
+	}
+	var last *snapshot.Target
+	for i := range ts {
+		if h.Out(i) {
+			continue
+		}
+		if last = &ts[i]; n < max(ts[i].Weight, 1) {
+			break
+		}
+		n -= max(ts[i].Weight, 1)
+	}
+	return last // nil if the last one went out meanwhile
 }
 
 // split takes a URL apart into a target and what follows it.

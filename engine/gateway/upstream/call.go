@@ -136,7 +136,7 @@ func (p *Pool) dial(ctx context.Context, b *bucket, by time.Time) (*conn, *Failu
 		ctx, cancel = context.WithDeadline(ctx, by)
 		defer cancel()
 	}
-	epoch := b.epoch.Load() // CloseWhere during the dial counts
+	epoch, reviews := b.epoch.Load(), p.reviews.Load() // CloseWhere and Review during the dial count
 	nc, err := p.cfg.Dial(ctx, b.target)
 	if err != nil {
 		return nil, fail(Connecting, err)
@@ -146,6 +146,9 @@ func (p *Pool) dial(ctx context.Context, b *bucket, by time.Time) (*conn, *Failu
 	if !p.register(c) {
 		nc.Close() // unused
 		return nil, fail(Connecting, ErrClosed)
+	}
+	if p.reviews.Load() != reviews {
+		c.condemned.Store(true)
 	}
 	if b.target.Scheme != "https" {
 		return c, nil

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,11 +21,14 @@ type conn struct {
 	b     *bucket
 	epoch uint64
 	nc    net.Conn
+	under net.Conn // as it was dialled: beneath TLS
 	tls   bool
-	src   grammar.Source
-	body  grammar.Body
-	out   []byte
-	since time.Time // in the pool
+	// condemned connections are not pooled again.
+	condemned atomic.Bool
+	src       grammar.Source
+	body      grammar.Body
+	out       []byte
+	since     time.Time // in the pool
 
 	// Of the call under way.
 	e      *exchange.Exchange
@@ -45,7 +49,7 @@ type conn struct {
 const keptOut = 4 << 10
 
 func newConn(p *Pool, b *bucket, epoch uint64, nc net.Conn) *conn {
-	c := &conn{p: p, b: b, epoch: epoch, nc: nc, out: make([]byte, 0, keptOut)}
+	c := &conn{p: p, b: b, epoch: epoch, nc: nc, under: nc, out: make([]byte, 0, keptOut)}
 	c.src.Reset(wire{c})
 	return c
 }

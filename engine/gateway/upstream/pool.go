@@ -21,8 +21,10 @@ import (
 // Target is where a call goes. Connections are shared between calls with equal targets only.
 type Target struct {
 	Scheme string // "http" or "https"
-	Host   string // a name or an address, without brackets; also the TLS server name
-	Port   uint16
+	// From is the caller's word for who dials: connections of one are never used for another.
+	From string
+	Host string // a name or an address, without brackets; also the TLS server name
+	Port uint16
 	// Zone is the caller's word for where it is dialled from: a Network, an identity. It keeps connections apart that
 	// must not be shared, and the dial function may read it.
 	Zone string
@@ -45,7 +47,7 @@ func (t Target) authority() string {
 
 // Timeouts bound a call. A zero field takes its default, a negative one is no bound.
 type Timeouts struct {
-	Connect time.Duration // resolving, connecting and the TLS handshake [5 s]
+	Connect time.Duration // resolving, connecting and the TLS handshake [10 s]
 	Head    time.Duration // from the request's end to the response's head [29 s]
 	Total   time.Duration // from the call to the end of the response's body [29 s]
 	Idle    time.Duration // a pooled connection's rest [30 s]
@@ -58,7 +60,7 @@ func (t Timeouts) withDefaults() Timeouts {
 			*d = v
 		}
 	}
-	set(&t.Connect, 5*time.Second)
+	set(&t.Connect, 10*time.Second)
 	set(&t.Head, 29*time.Second)
 	set(&t.Total, 29*time.Second)
 	set(&t.Idle, 30*time.Second)
@@ -85,6 +87,8 @@ type Pool struct {
 	cfg     Config
 	idle    atomic.Int64 // pooled connections of all targets
 	buckets atomic.Pointer[map[Target]*bucket]
+
+	reviews atomic.Uint64 // how often Review was called
 
 	mu     sync.Mutex // guards the members below and the writing of buckets; taken before a bucket's lock
 	closed bool
@@ -198,7 +202,7 @@ func (p *Pool) restore(c *conn) {
 		return
 	}
 	b.mu.Lock()
-	ok := !b.gone && c.epoch == b.epoch.Load() && len(b.idle) < p.cfg.MaxIdlePerTarget
+	ok := !b.gone && c.epoch == b.epoch.Load() && !c.condemned.Load() && len(b.idle) < p.cfg.MaxIdlePerTarget
 	if ok {
 		b.idle = append(b.idle, c)
 	}
@@ -227,6 +231,29 @@ func (p *Pool) CloseWhere(drop func(Target) bool) {
 			b.epoch.Add(1)
 			p.purge(b, func(*conn) bool { return true })
 		}
+	}
+}
+
+// Review closes the pooled connections for which drop is true; it sees them as they were dialled. Calls under way
+// finish; the connections among theirs for which drop is true, and those that are being dialled now, are closed instead
+// of pooled.
+func (p *Pool) Review(drop func(Target, net.Conn) bool) {
+	p.reviews.Add(1)
+	p.mu.Lock()
+	all := make([]*conn, 0, len(p.open))
+	for c := range p.open {
+		all = append(all, c)
+	}
+	p.mu.Unlock()
+	touched := make(map[*bucket]bool)
+	for _, c := range all {
+		if drop(c.b.target, c.under) {
+			c.condemned.Store(true)
+			touched[c.b] = true
+		}
+	}
+	for b := range touched {
+		p.purge(b, func(c *conn) bool { return c.condemned.Load() })
 	}
 }
 

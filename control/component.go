@@ -1,0 +1,142 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+
+	"postern.dev/postern/client/wire"
+	"postern.dev/postern/model"
+)
+
+// maxComponent bounds the connections that a Gateway's component is served on;
+// further ones are closed.
+const maxComponent = 512
+
+// handed is a listener of connections that another has accepted, one for each
+// component of the Gateways that this plane serves. TLS has ended there.
+type handed struct {
+	conns  chan *handedConn
+	slots  chan struct{}
+	once   sync.Once
+	closed chan struct{}
+}
+
+func newHanded() *handed {
+	return &handed{conns: make(chan *handedConn), slots: make(chan struct{}, maxComponent), closed: make(chan struct{})}
+}
+
+// serve hands c over and waits until it is closed.
+func (h *handed) serve(ctx context.Context, c net.Conn) {
+	hc := &handedConn{Conn: c, done: make(chan struct{})}
+	select {
+	case h.slots <- struct{}{}:
+		defer func() { <-h.slots }()
+	default:
+		_ = c.Close() // too many are open; there is nobody to tell
+		return
+	}
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+	defer stop()
+	select {
+	case h.conns <- hc:
+		<-hc.done
+	case <-h.closed:
+		_ = c.Close() // the plane has ended
+	case <-ctx.Done():
+	}
+}
+
+// Accept waits for a connection.
+func (h *handed) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends Accept.
+func (h *handed) Close() error {
+	h.once.Do(func() { close(h.closed) })
+	return nil
+}
+
+// Addr is that of no socket.
+func (h *handed) Addr() net.Addr { return handedAddr{} }
+
+type handedAddr struct{}
+
+func (handedAddr) Network() string { return "postern" }
+func (handedAddr) String() string  { return "a Gateway's component" }
+
+// handedConn tells when it is closed.
+type handedConn struct {
+	net.Conn
+	once sync.Once
+	done chan struct{}
+}
+
+// Close closes the connection.
+func (c *handedConn) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(func() { close(c.done) })
+	return err
+}
+
+// ServeComponents serves what is handed to ServeManagement and
+// ServeConfiguration until ctx ends, as Serve does what it accepts. It is called
+// once.
+func (s *Server) ServeComponents(ctx context.Context) error {
+	var wait sync.WaitGroup
+	errs := make([]error, 2)
+	for i, c := range []struct {
+		conns   *handed
+		handler http.Handler
+	}{{s.management, s.Handler()}, {s.configuration, s.configurationHandler()}} {
+		srv := s.server(c.handler)
+		wait.Go(func() { errs[i] = serve(ctx, srv, func() error { return srv.Serve(c.conns) }) })
+	}
+	wait.Wait()
+	return errors.Join(errs...)
+}
+
+// ServeManagement serves the API on a connection to a Gateway's management host
+// name, whose TLS has ended, until that is closed. ServeComponents has to run.
+func (s *Server) ServeManagement(ctx context.Context, c net.Conn) { s.management.serve(ctx, c) }
+
+// ServeConfiguration serves self-hosted gateways' configuration on a connection
+// to a Gateway's configuration host name, as ServeManagement does.
+func (s *Server) ServeConfiguration(ctx context.Context, c net.Conn) { s.configuration.serve(ctx, c) }
+
+// configurationHandler serves the configuration host names.
+func (s *Server) configurationHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /ServiceStatus", func(w http.ResponseWriter, r *http.Request) {
+		s.answer(&call{Server: s, w: w, r: r, id: rand.Text()}, http.StatusOK, wire.Health{Status: "ok"})
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.refuse(&call{Server: s, w: w, r: r, id: rand.Text()}, &model.Error{Kind: model.NotFound, Msg: "there is no " + quote(r.URL.Path) + " for self-hosted gateways"})
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		select {
+		case s.slots <- struct{}{}:
+			defer func() { <-s.slots }()
+		default:
+			s.refuse(&call{Server: s, w: w, r: r, id: rand.Text()}, errBusy)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+var errBusy = &model.Error{Kind: model.Limited, Msg: "too many requests are in progress; try again in a moment"}

@@ -1,0 +1,158 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package instance
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"syscall"
+	"time"
+
+	"postern.dev/postern/decide/name"
+	"postern.dev/postern/decide/request"
+	"postern.dev/postern/engine/dns"
+	"postern.dev/postern/engine/network/user"
+	"postern.dev/postern/snapshot"
+)
+
+// backendRoots are trusted for backends: the system's, and the private CA, which
+// issues for what Postern itself serves.
+func backendRoots(private []byte) *x509.CertPool {
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool() // a system without any
+	}
+	roots.AppendCertsFromPEM(private)
+	return roots
+}
+
+// dialBackend opens a connection to a backend as a Gateway: to the first of its
+// addresses that lets itself be dialled. If none does, the error is that of the
+// first.
+func (i *Instance) dialBackend(ctx context.Context, gateway, network, host string, port uint16) (net.Conn, error) {
+	addrs, err := i.lookup(ctx, network, host)
+	if err != nil {
+		return nil, err
+	}
+	var first error
+	for n, a := range addrs {
+		c, err := i.dialShare(ctx, gateway, network, netip.AddrPortFrom(a, port), len(addrs)-n)
+		if err == nil {
+			return c, nil
+		}
+		if first == nil {
+			first = err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, first
+}
+
+// dialShare dials one of several addresses that are left in its share of the
+// time.
+func (i *Instance) dialShare(ctx context.Context, gateway, network string, to netip.AddrPort, left int) (net.Conn, error) {
+	if end, ok := ctx.Deadline(); ok && left > 1 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, time.Until(end)/time.Duration(left))
+		defer stop()
+	}
+	c, err := i.network.DialGateway(ctx, gateway, network, to)
+	if errors.Is(err, user.ErrNoAddress) {
+		err = &request.DialError{Code: request.CodeNoWay, Host: to.Addr().String(), Err: err}
+	}
+	return c, err
+}
+
+// lookup finds the addresses of a backend: in its Network's view, or, outside
+// Networks, among Postern's public names and else as this machine does.
+func (i *Instance) lookup(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{a.Unmap()}, nil
+	}
+	s := i.Snapshot()
+	if network == "" && name.Resolve(s, s.Public, host, "").Zone == nil {
+		list, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		if missing, ok := errors.AsType[*net.DNSError](err); ok && missing.IsNotFound {
+			err = &request.DialError{Code: request.CodeNoName, Host: host, Err: err}
+		}
+		for n := range list {
+			list[n] = list[n].Unmap()
+		}
+		return list, err
+	}
+	list, err := i.dns.Lookup(ctx, network, host)
+	if err != nil && (errors.Is(err, dns.ErrNoAddress) || ctx.Err() == nil) {
+		err = &request.DialError{Code: request.CodeNoName, Host: host, Err: err}
+	}
+	return list, err
+}
+
+// probeTimeout bounds one attempt to reach a backend for an explanation.
+const probeTimeout = 2 * time.Second
+
+// probe tries once whether a connection to a backend comes about as a Gateway
+// would open it.
+func (i *Instance) probe(ctx context.Context, g *snapshot.Gateway, n *snapshot.Network, to netip.AddrPort, scheme, host string) (code, reason string) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	network := ""
+	if n != nil {
+		network = n.Name
+	}
+	c, err := i.dialShare(ctx, g.Name, network, to, 1)
+	if err != nil {
+		return unreached(ctx, to, err)
+	}
+	defer func() { _ = c.Close() }() // its purpose is fulfilled
+	if scheme != "https" {
+		return request.CodeBackendOK, fmt.Sprintf("%s accepted a connection just now.", to)
+	}
+	t := tls.Client(c, &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: i.roots, ServerName: host, NextProtos: []string{"http/1.1"}})
+	if err := t.HandshakeContext(ctx); err != nil {
+		if ctx.Err() != nil {
+			return request.CodeBackendTimeout, fmt.Sprintf("%s accepted a connection, but no TLS handshake came about within %s.", to, probeTimeout)
+		}
+		return request.CodeBackendTLS, fmt.Sprintf("The TLS handshake with %s failed: %s.", net.JoinHostPort(host, strconv.Itoa(int(to.Port()))), err)
+	}
+	return request.CodeBackendOK, fmt.Sprintf("%s completed a TLS handshake as %s just now.", to, host)
+}
+
+// unreached tells of a connection that did not come about.
+func unreached(ctx context.Context, to netip.AddrPort, err error) (code, reason string) {
+	if code, _, ok := request.DialFailed(err); ok {
+		return code, fmt.Sprintf("The connection to %s was not opened: %s.", to, err)
+	}
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return request.CodeBackendRefused, fmt.Sprintf("%s refused a connection just now.", to)
+	case ctx.Err() != nil, errors.Is(err, context.DeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
+		return request.CodeBackendTimeout, fmt.Sprintf("%s did not answer within %s.", to, probeTimeout)
+	}
+	return request.CodeBackendRefused, fmt.Sprintf("No connection to %s comes about: %s.", to, err)
+}
+
+// healthOf is what a Gateway's probes found of a target, host:port, of a Backend.
+func (i *Instance) healthOf(gateway, backend, target string) (healthy, known bool, reason string) {
+	for _, t := range i.gateway.Health(gateway, backend) {
+		if net.JoinHostPort(t.Host, strconv.Itoa(int(t.Port))) != target {
+			continue
+		}
+		switch {
+		case !t.Known:
+			return true, false, ""
+		case t.Healthy:
+			return true, true, fmt.Sprintf("The probes of Gateway/%s find %s healthy since %s.", gateway, target, t.Since.UTC().Format(time.RFC3339))
+		}
+		return false, true, fmt.Sprintf("The probes of Gateway/%s find %s unhealthy since %s: %s.", gateway, target, t.Since.UTC().Format(time.RFC3339), t.Err)
+	}
+	return false, false, ""
+}
