@@ -339,8 +339,67 @@ func TestICMPErrorsQuoteTheirCause(t *testing.T) {
 	}
 }
 
+// opening is a SYN with TCP options.
+func opening(src, dst netip.AddrPort, flags uint8, options ...byte) []byte {
+	p := segment(src, dst, flags, 1, 0, "")
+	i, _ := Parse(p)
+	p = append(p, options...)
+	p[i.L4+12] = byte((tcpHeaderLen + len(options)) / 4 << 4)
+	if i.V6() {
+		binary.BigEndian.PutUint16(p[4:], uint16(len(p)-v6HeaderLen))
+	} else {
+		binary.BigEndian.PutUint16(p[2:], uint16(len(p)))
+		p[10], p[11] = 0, 0
+		binary.BigEndian.PutUint16(p[10:], ^fold(sum(0, p[:20])))
+	}
+	i, _ = Parse(p)
+	Checksum(p, &i)
+	return p
+}
+
+func TestClampMSSLowersWhatDoesNotFit(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		src, dst netip.AddrPort
+		flags    uint8
+		options  []byte
+		at       int // of the value in the options
+		want     uint16
+		changed  bool
+	}{
+		{"too large", a4, b4, SYN, []byte{2, 4, 5, 180}, 2, 1380, true},
+		{"too large, of IPv6", a6, b6, SYN, []byte{2, 4, 5, 180}, 2, 1360, true},
+		{"the largest there is", a4, b4, SYN, []byte{2, 4, 255, 255}, 2, 1380, true},
+		{"in an answer", a4, b4, SYN | ACK, []byte{2, 4, 5, 180}, 2, 1380, true},
+		{"behind others, at an odd place", a4, b4, SYN, []byte{1, 3, 3, 7, 1, 2, 4, 5, 180, 1, 1, 0}, 7, 1380, true},
+		{"at the odd end", a6, b6, SYN, []byte{1, 1, 1, 2, 4, 5, 180, 0}, 5, 1360, true},
+		{"it fits exactly", a4, b4, SYN, []byte{2, 4, 5, 100}, 2, 1380, false},
+		{"it is small", a4, b4, SYN, []byte{2, 4, 2, 24}, 2, 536, false},
+		{"behind the end of the options", a4, b4, SYN, []byte{0, 0, 0, 0, 2, 4, 5, 180}, 6, 1460, false},
+		{"no SYN", a4, b4, ACK, []byte{2, 4, 5, 180}, 2, 1460, false},
+		{"an option without a length", a4, b4, SYN, []byte{8, 0, 5, 180}, 2, 1460, false},
+		{"an option that is longer than the header", a4, b4, SYN, []byte{2, 9, 5, 180}, 2, 1460, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := opening(c.src, c.dst, c.flags, c.options...)
+			i, err := Parse(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := ClampMSS(p, &i, 1420); got != c.changed {
+				t.Errorf("changed: %v", got)
+			}
+			if got := binary.BigEndian.Uint16(p[i.L4+tcpHeaderLen+c.at:]); got != c.want {
+				t.Errorf("announces %d, want %d", got, c.want)
+			}
+			valid(t, p)
+		})
+	}
+}
+
 func TestHotPathDoesNotAllocate(t *testing.T) {
 	p4, p6 := segment(a4, b4, ACK, 1, 2, "data"), segment(a6, b6, ACK, 1, 2, "data")
+	syn := opening(a4, b4, SYN, 2, 4, 5, 180)
 	buf := make([]byte, 0, 2048)
 	for name, f := range map[string]func(){
 		"parse, rewrite and age": func() {
@@ -358,6 +417,13 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 			_ = AppendReset(buf, p6, &i)
 			_ = AppendUnreachable(buf, p6, &i, Port, netip.Addr{})
 		},
+		"clamp": func() {
+			i, _ := Parse(syn)
+			syn[i.L4+tcpHeaderLen+2] = 255
+			if !ClampMSS(syn, &i, 1420) {
+				t.Fatal("not clamped")
+			}
+		},
 		"malformed": func() { _, _ = Parse(p4[:19]) },
 	} {
 		if n := testing.AllocsPerRun(100, f); n != 0 {
@@ -370,7 +436,7 @@ func FuzzParse(f *testing.F) {
 	syn6 := segment(a6, b6, SYN, 1, 0, "x")
 	for _, p := range [][]byte{
 		segment(a4, b4, SYN, 1, 0, ""), syn6, extended(syn6, 0, 44, 60), fragment4(segment(a4, b4, SYN, 1, 0, ""), 3, true),
-		AppendUDP(nil, a4, b4, []byte("x")), AppendEcho(nil, a6.Addr(), b6.Addr(), 1, 2, nil),
+		opening(a6, b6, SYN, 1, 1, 1, 2, 4, 5, 180, 0), AppendUDP(nil, a4, b4, []byte("x")), AppendEcho(nil, a6.Addr(), b6.Addr(), 1, 2, nil),
 	} {
 		f.Add(p, uint16(80))
 		if i, err := Parse(p); err == nil {
@@ -422,6 +488,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatal("rewrite refused")
 		}
 		DecTTL(p, &i)
+		ClampMSS(p, &i, 1280)
 		if !ChecksumOK(p, &i) {
 			t.Fatalf("a rewrite of %+v broke a checksum", i)
 		}

@@ -58,7 +58,7 @@ func (f *Fabric) DialGateway(ctx context.Context, gateway, network string, to ne
 	}
 	c, err := h.stack.DialTCP(ctx, netip.AddrPortFrom(src.Addr, 0), to)
 	if err != nil && v.Outcome != flow.Deliver && f.linkDown(v.Target.Link) {
-		return nil, errors.Join(&flow.Undelivered{Verdict: v}, err)
+		return nil, fmt.Errorf("%w: %w", &flow.Undelivered{Verdict: v}, err)
 	}
 	return c, err
 }

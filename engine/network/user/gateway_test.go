@@ -15,6 +15,7 @@ import (
 
 	"postern.dev/postern/decide/flow"
 	"postern.dev/postern/engine/network/join"
+	"postern.dev/postern/engine/network/packet"
 	"postern.dev/postern/engine/network/user"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
@@ -250,6 +251,41 @@ func TestGatewayDialThatIsNotDeliveredFailsAtOnce(t *testing.T) {
 				t.Fatalf("%v, want %v", err, user.ErrNoAddress)
 			}
 		})
+	}
+}
+
+func TestGatewayDialWakesALinkThatTheHubCanCall(t *testing.T) {
+	l := newLab(t)
+	l.inject()
+	site := l.raw(l.keys["site"], "app")
+	l.objects["Link/site"].(*model.Link).Spec.Endpoint = fmt.Sprintf("127.0.0.1:%d", site.device.Addr().Port())
+	l.apply()
+	failed := make(chan error, 1)
+	go func() {
+		_, err := say(l.by("in", "app", "192.168.9.7:80"), wait)
+		failed <- err
+	}()
+	p := site.next(wait)
+	if p == nil {
+		t.Fatal("the site was not called")
+	}
+	i, err := packet.Parse(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	site.out <- packet.AppendReset(nil, p, &i)
+	if err := <-failed; join.Symptom(err) != "refused" {
+		t.Fatalf("%v, want the site's refusal", err)
+	}
+	// A site that does not answer is a Link that is down, as far as anybody knows.
+	l.objects["Link/site"].(*model.Link).Spec.Endpoint = "127.0.0.1:9"
+	l.keys["site"] = mustKey(t)
+	l.objects["Link/site"].(*model.Link).Spec.PublicKey = public(t, l.keys["site"])
+	l.apply()
+	_, err = say(l.by("in", "app", "192.168.9.7:80"), silence)
+	var u *flow.Undelivered
+	if !errors.As(err, &u) || u.Verdict.Code != flow.RouteLinkDown || !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("%v, want %s after the time-out", err, flow.RouteLinkDown)
 	}
 }
 

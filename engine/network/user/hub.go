@@ -34,6 +34,7 @@ type hub struct {
 
 	shares shares
 	nat    *conntrack.Share // of the segment's table
+	errors *errorLimit
 
 	// net is the Network as the newest snapshot has it.
 	net atomic.Pointer[snapshot.Network]
@@ -60,7 +61,7 @@ func (f *Fabric) newHub(n *snapshot.Network) (*hub, error) {
 		f: f, name: n.Name, stack: st, flows: f.newTable(),
 		log:   f.opts.Log.With("network", n.Name),
 		peers: map[string]peer{}, sockets: map[netip.Addr]*socketSet{},
-		nat: conntrack.NewShare(max(f.opts.MaxFlows/networkShare, 2)),
+		nat: conntrack.NewShare(max(f.opts.MaxFlows/networkShare, 2)), errors: newErrorLimit(),
 	}
 	h.ctx, h.cancel = context.WithCancel(f.ctx)
 	h.net.Store(n)

@@ -18,7 +18,7 @@ import (
 // fromPeer routes a packet that came out of a tunnel.
 func (h *hub) fromPeer(p []byte, i *packet.Info, b *batch) {
 	if e, ok := h.flows.Get(i); ok {
-		send(p, i, e.Action, b)
+		h.pass(p, i, e, b)
 		return
 	}
 	if i.ICMPError() {
@@ -37,10 +37,17 @@ func (h *hub) fromPeer(p []byte, i *packet.Info, b *batch) {
 	switch v.Outcome {
 	case flow.Deliver:
 		if e := h.install(&v, i, from, age); e != nil {
-			send(p, i, e.Action, b)
+			h.pass(p, i, e, b)
 		}
 	case flow.Refuse:
 		h.refuse(p, i)
+	}
+}
+
+// pass sends a peer's packet on, or tells the peer why not.
+func (h *hub) pass(p []byte, i *packet.Info, e *entry, b *batch) {
+	if f := send(p, i, e.Action, b); f != sent {
+		h.report(p, i, f, e.Action.out.MTU())
 	}
 }
 

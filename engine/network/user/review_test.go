@@ -25,6 +25,7 @@ import (
 // raw is a peer that sends and receives packets as they are.
 type raw struct {
 	t        testing.TB
+	device   *wg.Device
 	out, in  chan []byte
 	closing  chan struct{}
 	isClosed bool
@@ -38,6 +39,7 @@ func (l *lab) raw(key wgkey.Private, network string) *raw {
 	if err != nil {
 		l.t.Fatal(err)
 	}
+	r.device = d
 	l.t.Cleanup(func() { _ = d.Close() })
 	hub, ok := l.fabric.HubAddr(network)
 	if !ok {
@@ -47,7 +49,7 @@ func (l *lab) raw(key wgkey.Private, network string) *raw {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	if err := d.SetPeer(wg.Peer{PublicKey: pub, Endpoint: hub.String(), AllowedIPs: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}}); err != nil {
+	if err := d.SetPeer(wg.Peer{PublicKey: pub, Endpoint: hub.String(), AllowedIPs: everywhere}); err != nil {
 		l.t.Fatal(err)
 	}
 	return r

@@ -66,19 +66,30 @@ func (b *batch) flush() {
 	b.act = action{}
 }
 
-// send patches p as a says and adds it to b. What is forwarded passes a router,
-// and dies there when its time to live is over.
-func send(p []byte, i *packet.Info, a action, b *batch) {
-	if a.source.IsValid() && !packet.SetSrc(p, i, a.source) {
-		return
+// send patches p as a says and adds it to b. What is forwarded passes a router:
+// it has to fit into the tunnel and dies when its time to live is over, and a
+// connection that it opens is held to segments that fit.
+func send(p []byte, i *packet.Info, a action, b *batch) fate {
+	if a.forward {
+		if i.TTL <= 1 {
+			return expired
+		}
+		if i.Len > a.out.MTU() {
+			return tooBig
+		}
 	}
-	if a.dest.IsValid() && !packet.SetDst(p, i, a.dest) {
-		return
+	if a.source.IsValid() && !packet.SetSrc(p, i, a.source) ||
+		a.dest.IsValid() && !packet.SetDst(p, i, a.dest) {
+		return lost
 	}
-	if a.forward && !packet.DecTTL(p, i) {
-		return
+	if a.forward {
+		packet.DecTTL(p, i)
+		if i.Proto == packet.TCP && i.TCPFlags&packet.SYN != 0 {
+			packet.ClampMSS(p, i, a.out.MTU())
+		}
 	}
 	b.add(p, a)
+	return sent
 }
 
 // related sends an ICMP error the way of the replies to the packet it quotes,

@@ -181,6 +181,8 @@ func (l *lab) serve(c net.Conn, o *snapshot.Origin) {
 	fmt.Fprintf(c, "%s%s via %s from %s: %s", o.Host, o.Link, o.Endpoint, o.Source.Addr(), line)
 }
 
+var everywhere = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+
 // join opens the tunnel of a host or the site.
 func (l *lab) join(name, network string, addr string) *join.Client {
 	l.t.Helper()
@@ -192,14 +194,15 @@ func (l *lab) join(name, network string, addr string) *join.Client {
 	if err != nil {
 		l.t.Fatal(err)
 	}
+	at := netip.MustParseAddr(addr)
 	c, err := join.Open(join.Options{Config: &quick.Config{
 		Interface: quick.Interface{
-			PrivateKey: l.keys[name], Addresses: []netip.Prefix{netip.MustParsePrefix(addr + "/32")},
+			PrivateKey: l.keys[name], Addresses: []netip.Prefix{netip.PrefixFrom(at, at.BitLen())},
 			DNS: []netip.Addr{netip.MustParseAddr("10.1.0.2")},
 		},
 		Peers: []quick.Peer{{
 			PublicKey: pub, Endpoint: hub.String(),
-			AllowedIPs: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")},
+			AllowedIPs: everywhere,
 		}},
 	}})
 	if err != nil {
