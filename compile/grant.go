@@ -52,8 +52,9 @@ func (b *build) granted(z *model.SecurityGroupAuthorization) {
 	}
 	c := model.Condition{Type: ConditionGranted, Status: true, Reason: "Granted"}
 	var there, revoked, from []string
+	rules := model.Granted(b.set, z)
 	for _, p := range z.Spec.Ports {
-		r, ok := model.Granted(b.set, z, p)
+		r, ok := rules[p]
 		if !ok {
 			revoked = append(revoked, p)
 			continue

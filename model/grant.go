@@ -81,23 +81,25 @@ func Authorizations(s *Set, gateway string) []Authorized {
 	return out
 }
 
-// Granted returns the rule of an authorization's range.
-func Granted(s *Set, z *SecurityGroupAuthorization, ports string) (GrantedRule, bool) {
+// Granted returns the rules that an authorization has in its group, by ports.
+func Granted(s *Set, z *SecurityGroupAuthorization) map[string]GrantedRule {
+	out := map[string]GrantedRule{}
 	if g, ok := Get[*SecurityGroup](s, z.Spec.SecurityGroup); ok {
 		for _, r := range g.Status.GrantedRules {
-			if r.Authorization == z.Metadata.Name && r.Ports == ports && !r.Orphan {
-				return r, true
+			if r.Authorization == z.Metadata.Name && !r.Orphan {
+				out[r.Ports] = r
 			}
 		}
 	}
-	return GrantedRule{}, false
+	return out
 }
 
 // Revoked lists the ranges of an authorization whose rule was revoked.
 func Revoked(s *Set, z *SecurityGroupAuthorization) []string {
 	var out []string
+	granted := Granted(s, z)
 	for _, p := range z.Spec.Ports {
-		if _, ok := Granted(s, z, p); !ok {
+		if _, ok := granted[p]; !ok {
 			out = append(out, p)
 		}
 	}
