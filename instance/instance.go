@@ -89,7 +89,6 @@ type Instance struct {
 	dns      *dns.Resolver
 	gateway  *gateway.Engine
 	public   *public
-	acme     keeping
 	snap     *snapshot.Snapshot // newest published; under mu
 
 	settings settings.Settings
@@ -145,7 +144,7 @@ func (i *Instance) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	i.issuer = pki.NewIssuer(authority, pki.Options{Serves: i.serves, Given: i.given, Obtained: i.obtained, Addresses: reached, Now: i.opts.Now})
+	i.issuer = pki.NewIssuer(authority, pki.Options{Serves: i.serves, Given: i.given, Addresses: reached, Now: i.opts.Now})
 	i.roots = backendRoots(authority.RootPEM())
 	if err := i.startEngines(); err != nil {
 		return err
@@ -190,7 +189,7 @@ func (i *Instance) startEngines() error {
 		listen = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
 	i.gateway = gateway.New(gateway.Options{
-		Certificate: i.issuer.Certificate, Challenge: challenges{i}, Dial: i.dialBackend, Own: ownAddresses, Roots: i.roots, Now: i.opts.Now,
+		Certificate: i.issuer.Certificate, Dial: i.dialBackend, Own: ownAddresses, Roots: i.roots, Now: i.opts.Now,
 		Management:    i.component((*control.Server).ServeManagement),
 		Configuration: i.component((*control.Server).ServeConfiguration),
 	})
@@ -233,7 +232,6 @@ func (i *Instance) startControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	i.startACME()
 	hubHost := ""
 	if i.opts.WireGuard.IsValid() {
 		hubHost = i.opts.WireGuard.String()
@@ -241,7 +239,7 @@ func (i *Instance) startControl(ctx context.Context) error {
 	i.control, err = control.New(control.Options{
 		Registry: i.registry, Base: i.opts.Base, HubHost: hubHost,
 		Certificate: i.issuer.Certificate, Loopback: i.issuer.Loopback,
-		Explain: i.explain, Matrix: i.matrix, Reach: i.reach, Request: i.request, Conditions: i.conditions,
+		Explain: i.explain, Reach: i.reach, Request: i.request, Conditions: i.conditions,
 		Now: i.opts.Now, Log: i.opts.Log,
 	})
 	if err != nil {
@@ -322,9 +320,6 @@ func (i *Instance) Close() error {
 	}
 	if i.network != nil {
 		errs = append(errs, i.network.Close())
-	}
-	if k := i.acme.Load(); k != nil {
-		errs = append(errs, k.Close())
 	}
 	if i.registry != nil {
 		errs = append(errs, i.registry.Close())
