@@ -143,6 +143,17 @@ func (c *Client) Explain(ctx context.Context, q answer.Question) (out answer.Ans
 	return out, err
 }
 
+// Matrix asks which components of a Gateway are reached from where: from every
+// Host, if all is set.
+func (c *Client) Matrix(ctx context.Context, gateway string, all bool) (out answer.Matrix, err error) {
+	r := request{method: http.MethodGet, path: []string{"gateways", gateway, "matrix"}}
+	if all {
+		r.query = url.Values{"all": {"true"}}
+	}
+	_, err = c.do(ctx, r, &out)
+	return out, err
+}
+
 // Verify runs every ReachabilityTest.
 func (c *Client) Verify(ctx context.Context) (out wire.Verification, err error) {
 	_, err = c.do(ctx, request{method: http.MethodPost, path: []string{"verify"}}, &out)

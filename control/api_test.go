@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -542,6 +543,12 @@ func TestQuestionsAreAskedOfWhatIsServed(t *testing.T) {
 	a, err := c.Explain(t.Context(), answer.Question{From: "host/laptop", URL: "https://x"})
 	if err != nil || a.Verdict != answer.Allow || a.Revision != done.Revision || a.Code != "host/laptop" {
 		t.Errorf("explain: %+v, %v", a, err)
+	}
+	for _, all := range []bool{false, true} {
+		m, err := c.Matrix(t.Context(), "main", all)
+		if err != nil || m.Gateway != "main" || m.Revision != done.Revision || !slices.Equal(m.Sources, []string{strconv.FormatBool(all)}) {
+			t.Errorf("matrix: %+v, %v", m, err)
+		}
 	}
 	if v, err := c.Verify(t.Context()); err != nil || !v.Holds || len(v.Results) != 1 {
 		t.Errorf("verify: %+v, %v", v, err)

@@ -22,6 +22,18 @@ func explain(c *call) (any, error) {
 	return c.opts.Explain(c.r.Context(), w, q)
 }
 
+func matrix(c *call) (any, error) {
+	if c.opts.Matrix == nil {
+		return nil, unavailable("explain")
+	}
+	all, err := c.flag("all")
+	if err != nil {
+		return nil, err
+	}
+	w, _ := c.world()
+	return c.opts.Matrix(c.r.Context(), w, c.r.PathValue("name"), all)
+}
+
 func verify(c *call) (any, error) {
 	if c.opts.Verify == nil {
 		return nil, unavailable("know ReachabilityTests; ask postern explain")

@@ -42,6 +42,9 @@ type Options struct {
 	Loopback func() (*tls.Certificate, error)
 	// Explain answers a question about what is served.
 	Explain func(context.Context, World, answer.Question) (answer.Answer, error)
+	// Matrix tells which components of a Gateway are reached from where: from
+	// every Host, if all is set.
+	Matrix func(ctx context.Context, w World, gateway string, all bool) (answer.Matrix, error)
 	// Reach lists the callers that a change would newly let in, and those it
 	// would shut out.
 	Reach func(ctx context.Context, before, after *model.Set) (gains, losses []answer.Opening, err error)

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -107,6 +108,9 @@ func newPlaneOn(t testing.TB, s store.Store) *plane {
 		Registry: r, Base: base, HubHost: "192.0.2.1", Certificate: issuer.Certificate, Loopback: issuer.Loopback,
 		Explain: func(_ context.Context, w World, q answer.Question) (answer.Answer, error) {
 			return answer.Answer{Verdict: answer.Allow, Revision: w.Snapshot.Revision, Code: q.From}, nil
+		},
+		Matrix: func(_ context.Context, w World, gateway string, all bool) (answer.Matrix, error) {
+			return answer.Matrix{Gateway: gateway, Revision: w.Snapshot.Revision, Sources: []string{strconv.FormatBool(all)}}, nil
 		},
 		Reach: func(_ context.Context, before, after *model.Set) (gains, losses []answer.Opening, err error) {
 			for _, name := range after.Names(model.KindAPI) {

@@ -17,7 +17,6 @@ func routes() []route {
 		{method: "GET", path: "/v1/healthz", id: "healthz", summary: "Whether the server runs.", answer: wire.Health{}, handle: healthz},
 		{method: "GET", path: "/v1/readyz", id: "readyz", summary: "Whether changes can be made; 503 if not.", answer: wire.Health{}, handle: readyz},
 		{method: "GET", path: "/ServiceStatus", id: "serviceStatus", summary: "Whether the component is reached, as Azure's tells it.", answer: wire.Health{}, handle: healthz},
-		{method: "GET", path: "/ServiceStatus", id: "serviceStatus", summary: "Whether the component is reached, as Azure's tells it.", answer: wire.Health{}, handle: healthz},
 		{method: "GET", path: "/v1/openapi.json", id: "openapi", summary: "This document.", answer: map[string]any{}, handle: openAPI},
 
 		{
@@ -53,6 +52,12 @@ func routes() []route {
 			method: "POST", path: "/v1/apis/{name}/deploy", id: "deploy", operation: token.Publish, writes: true,
 			summary: "Makes a Deployment of the API and points a Stage at it.",
 			body:    wire.Deploy{}, answer: wire.Deployed{}, handle: deployAPI,
+		},
+		{
+			method: "GET", path: "/v1/gateways/{name}/matrix", id: "getMatrix", operation: token.Ask, heavy: true,
+			summary: "Which components of a Gateway are reached from where, by explain.",
+			query:   []parameter{{"all", "Ask about every Host, not one of each Subnet.", "boolean"}},
+			answer:  answer.Matrix{}, handle: matrix,
 		},
 		{
 			method: "POST", path: "/v1/endpoints/{name}/approve", id: "approveEndpoint", operation: token.Administer, writes: true,

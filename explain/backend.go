@@ -4,23 +4,13 @@
 package explain
 
 import (
-	"net"
-	"net/netip"
 	"strconv"
 	"strings"
 
-	"postern.dev/postern/decide/flow"
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
-	"postern.dev/postern/snapshot"
 	"postern.dev/postern/snapshot/operation"
-)
-
-// The codes of the backend's hop beside request.CodeBackendNone.
-const (
-	codeBackendOK      = "backend/ok"
-	codeBackendRefused = "backend/refused"
 )
 
 // backend tells what answers the operation.
@@ -29,7 +19,7 @@ func (t *trail) backend() {
 	in := &v.Operation().Integration
 	h := answer.Hop{
 		Layer: answer.LayerBackend, Component: model.Ref{Kind: model.KindAPI, Name: v.API.Name}.String(),
-		Outcome: answer.Pass, Code: codeBackendOK,
+		Outcome: answer.Pass, Code: request.CodeBackendOK,
 	}
 	to, err := v.Destinations(t.s)
 	switch {
@@ -49,84 +39,148 @@ func (t *trail) backend() {
 		t.stop(h, answer.Symptom{Kind: answer.Response, Status: r.Status, Body: r.Body}, stop{web: -1})
 		return
 	}
-	if len(to) > 0 && !t.send(&h, to) {
+	if len(to) > 0 {
+		t.send(to)
 		return
 	}
 	t.hop(h)
 }
 
-// send tells where a request is sent on to. It reports whether anything may be
-// dialled for it.
-func (t *trail) send(h *answer.Hop, to []request.Destination) bool {
-	var open, closed []string
+// maxDialled is how many targets of a Backend are followed.
+const maxDialled = 8
+
+// send follows what is dialled for a request. A Gateway picks one of the targets
+// by weight and does not try another, so that the answer is known only if they
+// all are alike.
+func (t *trail) send(to []request.Destination) {
+	if more := len(to) - maxDialled; more > 0 {
+		to = to[:maxDialled]
+		t.assume("the other " + strconv.Itoa(more) + " targets are like the first " + strconv.Itoa(maxDialled))
+	}
+	ask := t.live
+	if len(t.stops) > 0 || t.Verdict != answer.Allow {
+		ask = nil
+	}
+	var good, bad, unknown, out []*trail
+	var why []string
 	for i := range to {
-		d := &to[i]
-		at := net.JoinHostPort(d.Host, strconv.Itoa(int(d.Port)))
-		if !dialled(t.s, to[i:i+1]) {
-			closed = append(closed, at)
+		b := t.dial(&to[i])
+		healthy, known, reason := ask.health(t.web.arrival.Gateway, &to[i], b.leg.at)
+		if known && !healthy {
+			out, why = append(out, b), append(why, strings.TrimSuffix(reason, "."))
 			continue
 		}
-		open = append(open, d.Scheme+"://"+at)
-		if d.Backend != nil {
-			h.Component = model.Ref{Kind: model.KindBackend, Name: d.Backend.Name}.String()
+		if b.Verdict == answer.Allow && len(b.stops) == 0 {
+			b.sent(ask)
+		}
+		switch {
+		case len(b.stops) > 0:
+			bad = append(bad, b)
+		case b.Verdict == answer.Unknown:
+			unknown = append(unknown, b)
+		default:
+			good = append(good, b)
 		}
 	}
-	if len(open) == 0 {
-		r := request.NetworkError
-		h.Outcome, h.Code = answer.Stop, codeBackendRefused
-		h.Reason = strings.Join(closed, ", ") + " is not public and may not be dialled from the server; allow it with --allow-egress."
-		if d := &to[0]; d.Network != nil {
-			h.Reason = "Backend/" + d.Backend.Name + " is in Network/" + d.Network.Name + ", and a Gateway does not dial into Networks in this version; leave spec.network out."
-			h.Component = model.Ref{Kind: model.KindBackend, Name: d.Backend.Name}.String()
-			h.Rule = &answer.Rule{Resource: h.Component, Path: "spec.network"}
+	switch {
+	case len(out) == len(to):
+		t.unhealthy(out, why)
+	case len(bad) == 0 && len(unknown) == 0:
+		t.absorb(good[0])
+		t.others(good[1:])
+	case len(bad) == 0:
+		t.absorb(unknown[0])
+	case len(good) == 0 && len(unknown) == 0:
+		for _, b := range bad {
+			t.absorb(b)
 		}
-		t.stop(*h, answer.Symptom{Kind: answer.Response, Status: r.Status, Body: r.Body}, stop{web: -1, to: to})
-		return false
+	default:
+		t.uncertain(append(good, unknown...)[0], bad)
 	}
-	h.Reason = "The request is sent on to " + strings.Join(open, ", ") + "."
-	h.Out = map[string]string{"to": strings.Join(open, ", ")}
-	t.assume("the backend at " + strings.Join(open, ", ") + " answers")
-	return true
+	if len(out) < len(to) {
+		for i, b := range out {
+			t.find(request.CodeBackendUnhealthy, b.leg.component, b.leg.at+" is not picked: "+why[i]+".")
+		}
+	}
 }
 
-// proposeEgress proposes to let the server dial where the backend is, or to
-// take the Backend out of its Network.
-func proposeEgress(t *trail, s stop) []change {
-	var out []change
-	for i := range s.to {
-		d := &s.to[i]
-		a, err := netip.ParseAddr(d.Host)
-		if d.Network != nil {
-			if b, ok := object[*model.Backend](t, d.Backend.Name); ok {
-				b.Spec.Network = ""
-				out = append(out, put("let the server itself call Backend/"+d.Backend.Name+": leave its spec.network out", b,
-					answer.PatchOperation{Op: "remove", Path: "/spec/network"}))
-			}
+// absorb takes over what a leg came to.
+func (t *trail) absorb(b *trail) {
+	stops := b.stops
+	for i, h := range b.Hops {
+		if len(stops) > 0 && stops[0].hop == i {
+			s := stops[0]
+			s.by, stops = b, stops[1:]
+			t.stop(h, b.Symptom, s)
 			continue
 		}
-		if err != nil {
-			continue
-		}
-		a = a.Unmap().WithZone("")
-		p := netip.PrefixFrom(a, a.BitLen())
-		out = append(out, change{
-			summary: "start the server so that it may dial " + a.String(), egress: []netip.Prefix{p},
-			commands: []string{"postern server --allow-egress " + p.String() + "   # with the flags that it has now"},
-		})
+		t.hop(h)
 	}
-	return out
+	for _, f := range b.Findings {
+		t.find(f.Code, f.Component, f.Message)
+	}
+	t.assume(b.Assumptions...)
+	if b.Verdict == answer.Unknown && t.Verdict == answer.Allow {
+		t.Verdict, t.Symptom = answer.Unknown, answer.Symptom{}
+	}
+	t.grants(b)
 }
 
-// dialled tells whether any of the places may be dialled. What a name resolves
-// to is judged when it is dialled. Into Networks no Gateway dials yet.
-func dialled(s *snapshot.Snapshot, to []request.Destination) bool {
-	for i := range to {
-		a, err := netip.ParseAddr(to[i].Host)
-		if to[i].Network == nil && (err != nil || flow.Egress(&s.Internet, a)) {
-			return true
+// others tells of the targets that are as good as the one that was followed.
+func (t *trail) others(more []*trail) {
+	h := &t.Hops[len(t.Hops)-1]
+	for _, b := range more {
+		h.Out["to"] += ", " + b.leg.url()
+		h.Reason = strings.TrimSuffix(h.Reason, ".") + ", or to " + b.leg.url() + "."
+		t.assume(b.Assumptions...)
+	}
+}
+
+// uncertain ends with a Backend some of whose targets cannot be reached. Where
+// its targets are probed those are taken out; else it hangs on which one is
+// picked.
+func (t *trail) uncertain(good *trail, bad []*trail) {
+	t.absorb(good)
+	for _, b := range bad {
+		end := ", and the requests that are sent there fail."
+		if b.leg.d.Backend.Health != nil {
+			end = "; its health probes find that too and take the target out."
+		}
+		at := b.stops[0].at
+		t.find(at.Code, at.Component, "Of the targets of "+b.leg.component+", "+b.leg.at+" cannot be reached: "+strings.TrimSuffix(at.Reason, ".")+end)
+		t.grants(b)
+		for _, s := range b.stops {
+			s.by = b
+			t.maybe = append(t.maybe, s)
 		}
 	}
-	return len(to) == 0
+	if bad[0].leg.d.Backend.Health != nil {
+		t.maybe = nil
+		t.assume("health probes have taken out the targets of " + bad[0].leg.component + " that cannot be reached")
+		return
+	}
+	if t.Verdict == answer.Allow && len(t.stops) == 0 {
+		t.Verdict, t.Symptom = answer.Unknown, answer.Symptom{}
+		t.assume("which target of " + bad[0].leg.component + " is picked is not known")
+	}
+}
+
+// unhealthy ends with a Backend all of whose targets were taken out. What is in
+// the way to the first is told too.
+func (t *trail) unhealthy(out []*trail, why []string) {
+	var text []string
+	for i, b := range out {
+		text = append(text, b.leg.at+": "+why[i])
+	}
+	c := out[0].leg.component
+	t.stop(answer.Hop{
+		Layer: answer.LayerBackend, Component: c, Outcome: answer.Stop, Code: request.CodeBackendUnhealthy,
+		Rule: &answer.Rule{Resource: c, Path: "spec.health"}, Evidence: evidenceProbe,
+		Reason: "No target of " + c + " is healthy (" + strings.Join(text, "; ") + "); look whether the service runs and answers the probe there.",
+	}, answer.Symptom{
+		Kind: answer.Response, Status: request.Unavailable.Status, Body: request.Unavailable.Body,
+	}, stop{web: -1})
+	t.absorb(out[0])
 }
 
 func capital(s string) string {

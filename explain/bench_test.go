@@ -73,7 +73,7 @@ func BenchmarkExplain(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := explain.Explain(w, mediumQuestions[name]); err != nil {
+				if _, err := explain.Explain(b.Context(), w, mediumQuestions[name]); err != nil {
 					b.Fatal(err)
 				}
 			}

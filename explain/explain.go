@@ -4,23 +4,26 @@
 package explain
 
 import (
+	"context"
+
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
 )
 
 // Explain answers q over w: the hops, every blocker, and the fixes that were
 // tried. ${Kind/NAME.id} and the like in the URL and the headers are replaced.
-// The answer to a question that cannot be asked is an error.
-func Explain(w *World, q answer.Question) (*answer.Answer, error) {
+// The answer to a question that cannot be asked is an error. ctx bounds what
+// the World's Probe is asked.
+func Explain(ctx context.Context, w *World, q answer.Question) (*answer.Answer, error) {
 	q, err := expand(w, q)
 	if err != nil {
 		return nil, err
 	}
-	t, err := trace(w, q)
+	t, err := follow(w, q, w.live(ctx))
 	if err != nil {
 		return nil, err
 	}
-	if t.Verdict == answer.Deny {
+	if t.Verdict == answer.Deny || len(t.maybe) > 0 {
 		t.Fixes = fixes(t)
 	}
 	return &t.Answer, nil

@@ -64,7 +64,8 @@ func TestQuestionsThatCannotBeAskedAreErrors(t *testing.T) {
 		{From: "link/none", URL: "https://x/"},
 		{From: "link/onprem/x", URL: "https://x/"},
 		{From: "internet/x", URL: "https://x/"},
-		{From: "gateway/main", URL: "https://x/"},
+		{From: "gateway/none", URL: "https://x/"},
+		{From: "selfhosted/none", URL: "https://x/"},
 		{From: "internet", URL: ""},
 		{From: "internet", URL: "ftp://x/"},
 		{From: "internet", URL: "https:///x"},
@@ -75,7 +76,7 @@ func TestQuestionsThatCannotBeAskedAreErrors(t *testing.T) {
 		{From: "internet", URL: "https://${Endpoint/none.host}/"},
 		{From: "internet", URL: "https://x/", Headers: []answer.Header{{Name: "a", Value: "${API/none.id}"}}},
 	} {
-		if _, err := explain.Explain(w, q); len(model.AsErrors(err)) == 0 {
+		if _, err := explain.Explain(t.Context(), w, q); len(model.AsErrors(err)) == 0 {
 			t.Errorf("%+v: %v", q, err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"postern.dev/postern/decide/flow"
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/explain/answer"
+	"postern.dev/postern/snapshot"
 )
 
 // Engines decides a question as the engines do: each step stops at the first
@@ -30,8 +31,16 @@ func Engines(w *World, q answer.Question) (code string, allowed, asked bool) {
 				continue
 			}
 			t.flow = v
-			if !serves(&v.Target) || misspoken(&t.to) {
+			if misspoken(&t.to) {
 				return "", false, false
+			}
+			switch c, ok := serves(&v.Target, &t.to); {
+			case !ok && gatewayOf(&v.Target) != nil:
+				return "tls/unknown-name", false, true
+			case !ok:
+				return "", false, false
+			case c != snapshot.ComponentGateway:
+				return "listen/accepted", true, true
 			}
 			arrival := t.arrival()
 			r := request.Judge(t.s, &arrival, false)

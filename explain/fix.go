@@ -46,7 +46,11 @@ func fixes(t *trail) []answer.Fix {
 	s := &search{until: time.Now().Add(maxTime)}
 	out := []answer.Fix{}
 	seen := map[string]bool{}
-	for _, stop := range t.stops {
+	stops := t.stops
+	if t.Verdict == answer.Unknown {
+		stops = t.maybe
+	}
+	for _, stop := range stops {
 		var found []tried
 		for _, c := range propose(t, stop) {
 			for x := &c; x != nil && len(out)+len(found) < maxFixes; x = x.or {
@@ -86,7 +90,7 @@ func (s *search) fix(t *trail, at stop, c *change) (tried, bool) {
 		t.byHand(&f.Fix)
 	}
 	for i, more := range w.changes[1:] {
-		if !t.lists(w.trails[i+1], w.stops[i+1], at) {
+		if !t.lists(w.stops[i+1], at) {
 			f.Then, f.fresh = append(f.Then, more.summary), true
 		}
 	}
@@ -94,12 +98,12 @@ func (s *search) fix(t *trail, at stop, c *change) (tried, bool) {
 	return f, true
 }
 
-// lists tells whether a blocker of a later trail stood in this one already,
+// lists tells whether s, of a later trail, stood in this one already,
 // beside the one that is fixed: the same code at the same component.
-func (t *trail) lists(later *trail, s, fixed stop) bool {
-	b := &later.Hops[s.hop]
-	return slices.ContainsFunc(t.stops, func(x stop) bool {
-		h := &t.Hops[x.hop]
+func (t *trail) lists(s, fixed stop) bool {
+	b := &s.at
+	return slices.ContainsFunc(slices.Concat(t.stops, t.maybe), func(x stop) bool {
+		h := &x.at
 		return x.hop != fixed.hop && h.Code == b.Code && h.Component == b.Component
 	})
 }
@@ -166,7 +170,7 @@ func (s *search) step(w *chain, t *trail, at stop, c *change) bool {
 		return false
 	}
 	next, ok := s.apply(t, c)
-	if !ok || !c.shifts && next.blockedBy(t, at) {
+	if !ok || !c.shifts && next.blockedBy(at) {
 		return false
 	}
 	w.changes, w.trails, w.stops = append(w.changes, c), append(w.trails, t), append(w.stops, at)
@@ -182,12 +186,16 @@ func (s *search) solve(w *chain, depth int) bool {
 	if t.Verdict == answer.Allow {
 		return true
 	}
-	if t.Verdict != answer.Deny || depth == 0 || s.spent() {
+	stops := t.stops
+	if t.Verdict == answer.Unknown {
+		stops = t.maybe
+	}
+	if len(stops) == 0 || depth == 0 || s.spent() {
 		return false
 	}
-	at := t.stops[0]
-	if i := slices.IndexFunc(t.stops, func(x stop) bool { return !t.moot(x) }); i >= 0 {
-		at = t.stops[i]
+	at := stops[0]
+	if i := slices.IndexFunc(stops, func(x stop) bool { return !t.moot(x) }); i >= 0 {
+		at = stops[i]
 	}
 	for _, c := range propose(t, at) {
 		for x := &c; x != nil; x = x.or {
@@ -236,10 +244,10 @@ func (s *search) apply(t *trail, c *change) (*trail, bool) {
 
 // blockedBy tells whether the blocker that stopped before still stands: the
 // same code at the same place of the same resource.
-func (t *trail) blockedBy(before *trail, s stop) bool {
-	b := &before.Hops[s.hop]
-	return slices.ContainsFunc(t.stops, func(x stop) bool {
-		h := &t.Hops[x.hop]
+func (t *trail) blockedBy(s stop) bool {
+	b := &s.at
+	return slices.ContainsFunc(slices.Concat(t.stops, t.maybe), func(x stop) bool {
+		h := &x.at
 		return h.Code == b.Code && h.Component == b.Component && (h.Rule == nil || b.Rule == nil || *h.Rule == *b.Rule)
 	})
 }
@@ -251,6 +259,9 @@ func propose(t *trail, s stop) []change {
 	}
 	if t.moot(s) {
 		return nil
+	}
+	if s.by != nil {
+		return proposeBackend(t, s)
 	}
 	family, _, _ := strings.Cut(s.code, "/")
 	switch family {
@@ -275,8 +286,6 @@ func propose(t *trail, s stop) []change {
 		return proposeMethod(t)
 	case "policy":
 		return proposePolicy(t, s)
-	case "backend":
-		return proposeEgress(t, s)
 	}
 	return nil
 }
@@ -285,7 +294,7 @@ func propose(t *trail, s stop) []change {
 // open it helps nobody.
 func (t *trail) moot(s stop) bool {
 	return strings.HasPrefix(s.code, "sg/") &&
-		slices.ContainsFunc(t.stops, func(x stop) bool { return x.code == flow.ListenRefused && x.flow != nil })
+		slices.ContainsFunc(t.stops, func(x stop) bool { return x.flow != nil && x.flow.Layer == flow.LayerListen && x.by == s.by })
 }
 
 // effects lists whom else a change of resources lets in and whom it keeps out,

@@ -17,6 +17,9 @@ import (
 // where the caller arrives, or another place where it is.
 func proposeOtherName(t *trail, s stop) []change {
 	if t.web == nil {
+		if t.gateway() != nil {
+			return t.otherPort() // the handshake was refused
+		}
 		return nil
 	}
 	a, g := t.web.verdict.API, t.web.arrival.Gateway
@@ -31,7 +34,7 @@ func proposeOtherName(t *trail, s stop) []change {
 		}
 		return append(out, t.privateDNSOff()...)
 	case request.CodeAPIIDMissing, request.CodeAPIIDUnknown, request.CodeHostUnknown, request.CodeUnknownName:
-		out := t.aliasForCNAME()
+		out := append(t.aliasForCNAME(), t.otherPort()...)
 		if a == nil {
 			out = append(out, t.byMapping()...)
 			out = append(out, t.withAPIID()...)

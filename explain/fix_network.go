@@ -10,8 +10,10 @@ import (
 	"strconv"
 
 	"postern.dev/postern/decide/flow"
+	"postern.dev/postern/decide/request"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
+	"postern.dev/postern/snapshot"
 	"postern.dev/postern/snapshot/sg"
 )
 
@@ -109,7 +111,7 @@ func proposeRoute(t *trail, s stop) []change {
 		l.Spec.CIDRs = append(l.Spec.CIDRs, p)
 		return []change{put("add "+p+" to the prefixes of Link/"+src.Link.Name, l,
 			answer.PatchOperation{Op: "add", Path: "/spec/cidrs/-", Value: p})}
-	case flow.NoInternetRoute, flow.NoInternetGateway, flow.NoNAT, flow.NoRoute:
+	case flow.NoInternetRoute, flow.NoInternetGateway, flow.NoNAT, flow.NoRoute, flow.StaysInside, flow.EgressForbidden:
 		return append(peer(t, dst), internetRoute(t)...)
 	}
 	return nil
@@ -175,12 +177,33 @@ func proposeListen(t *trail, s stop) []change {
 	if t.gateway() == nil || t.to.proto != sg.TCP {
 		return nil
 	}
-	var out []change
+	out := t.otherPort()
 	switch {
 	case t.to.web() && (t.to.scheme != "https" || t.to.port != flow.EndpointPort):
 		out = append(out, ask(t, "call https on port 443", t.url("https", t.hostname(), t.to.path), nil))
 	case t.to.scheme == "tcp" && t.to.port != flow.EndpointPort:
 		out = append(out, ask(t, "call port 443, the only one that is served there", "tcp://"+t.hostname()+":443", nil))
+	}
+	return out
+}
+
+// otherPort proposes the other port of the management plane, and the one of the
+// configuration endpoint.
+func (t *trail) otherPort() []change {
+	h := request.Find(t.gateway(), t.to.name)
+	if h == nil || h.Kind != snapshot.HostComponent || t.to.scheme != "https" {
+		return nil
+	}
+	var out []change
+	for _, port := range [...]int{443, 3443} {
+		if uint16(port) == t.to.port || port == 3443 && h.Component != snapshot.ComponentManagement {
+			continue
+		}
+		host := h.Name
+		if port != 443 {
+			host += ":" + itoa(port)
+		}
+		out = append(out, ask(t, "call port "+itoa(port), t.url("https", host, t.to.path), nil))
 	}
 	return out
 }

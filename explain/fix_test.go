@@ -87,7 +87,7 @@ func TestEgressFixNamesTheFlag(t *testing.T) {
 
 func TestSourcesAreGuessed(t *testing.T) {
 	w := world(t, "../examples/private-api")
-	_, err := explain.Explain(w, answer.Question{From: "link/onprm", URL: "https://x/"})
+	_, err := explain.Explain(t.Context(), w, answer.Question{From: "link/onprm", URL: "https://x/"})
 	if err == nil || !strings.Contains(err.Error(), "did you mean link/onprem?") {
 		t.Errorf("%v", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"postern.dev/postern/decide/flow"
+	"postern.dev/postern/decide/sg"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
@@ -17,9 +18,22 @@ import (
 // internet is the component where no resource stands.
 const internet = "internet"
 
-// connect judges the flow to each address and goes on with the first that is
-// delivered, as a client does that tries them in turn; else with the first.
+// connect judges the way to the addresses and, behind it, what answers there.
 func (t *trail) connect(addrs []netip.Addr) {
+	t.way(addrs)
+	switch {
+	case !t.to.web():
+	case len(t.flow.Target.Components) > 0 && t.gateway() != nil:
+		t.serve()
+	case len(t.stops) == 0:
+		t.Verdict = answer.Unknown
+		t.assume("what answers at " + t.flow.Query.Dst.String() + " is not Postern's and not known")
+	}
+}
+
+// way judges the flow to each address and goes on with the first that is
+// delivered, as a client does that tries them in turn; else with the first.
+func (t *trail) way(addrs []netip.Addr) {
 	all := make([]flow.Verdict, len(addrs))
 	taken := -1
 	for i, a := range addrs {
@@ -36,15 +50,6 @@ func (t *trail) connect(addrs []netip.Addr) {
 		for i := range all {
 			t.deadEnd(&all[i])
 		}
-	}
-	switch {
-	case !t.to.web():
-	case t.reachesGateway():
-		t.language()
-		t.request()
-	case len(t.stops) == 0:
-		t.Verdict = answer.Unknown
-		t.assume("what answers at " + t.flow.Query.Dst.String() + " is not Postern's and not known")
 	}
 }
 
@@ -83,14 +88,15 @@ func (t *trail) endpoint() *snapshot.Endpoint {
 }
 
 // gateway is the Gateway that the flow leads to, if any.
-func (t *trail) gateway() *snapshot.Gateway {
-	if e := t.endpoint(); e != nil {
-		return e.Gateway
-	}
-	if i := t.flow.Target.Interface; i != nil && i.Gateway != nil {
+func (t *trail) gateway() *snapshot.Gateway { return gatewayOf(&t.flow.Target) }
+
+func gatewayOf(at *flow.Target) *snapshot.Gateway {
+	if i := at.Interface; i != nil && i.Endpoint != nil {
+		return i.Endpoint.Gateway
+	} else if i != nil && i.Gateway != nil {
 		return i.Gateway
 	}
-	return t.flow.Target.Gateway
+	return at.Gateway
 }
 
 // deadEnd tells of an address of the name that leads nowhere, although another
@@ -119,11 +125,17 @@ func (t *trail) flowHops() {
 			Layer: answer.Layer(s.Layer), Component: t.component(s), Outcome: answer.Outcome(s.Outcome.String()),
 			Code: s.Code, Rule: wireRule(s.Rule), Reason: v.Reason(i),
 		}
+		if t.leg != nil {
+			t.leg.hop(&h)
+		}
 		switch s.Layer {
 		case flow.LayerRoute:
 			t.routeFacts(&h, s)
 		case flow.LayerSGIn, flow.LayerSGOut:
 			t.groupFacts(&h, s)
+		}
+		if t.leg != nil && s.Layer == flow.LayerListen && s.Outcome != flow.Stop {
+			continue // the hop of the backend tells it
 		}
 		if s.Cause == flow.Assumed && s.Outcome != flow.Stop {
 			t.assume(strings.TrimSuffix(h.Reason, "."))
@@ -136,13 +148,16 @@ func (t *trail) flowHops() {
 			continue
 		}
 		sym := answer.Symptom{Kind: answer.Timeout}
-		if v.Outcome == flow.Refuse {
+		switch {
+		case t.leg != nil:
+			sym = unreachable
+		case v.Outcome == flow.Refuse:
 			sym.Kind = answer.Refused
 		}
 		t.stop(h, sym, stop{flow: s, web: -1})
 	}
 	switch {
-	case len(t.stops) > 0:
+	case len(t.stops) > 0 || t.leg != nil:
 	case v.Target.Kind == flow.ToEgress:
 		t.Verdict = answer.Unknown
 	default:
@@ -183,11 +198,29 @@ func (t *trail) groupFacts(h *answer.Hop, s *flow.Step) {
 		"remote": s.Remote.String(), "groups": strings.Join(names, ", "),
 		"protocol": t.flow.Query.Proto.String(), "port": strconv.Itoa(int(t.flow.Query.Port)),
 	}
+	if len(names) > 1 {
+		t.eachGroup(h, s)
+	}
 }
 
-// reachesGateway tells whether something of a Gateway listens where the flow
-// leads, so that the request can be judged even behind a stop.
-func (t *trail) reachesGateway() bool { return serves(&t.flow.Target) }
-
-// serves tells whether the gateway component is among what listens at a target.
-func serves(g *flow.Target) bool { return g.Components.Has(snapshot.ComponentGateway) }
+// eachGroup tells what every group of several would say by itself.
+func (t *trail) eachGroup(h *answer.Hop, s *flow.Step) {
+	q := &t.flow.Query
+	var open, closed []string
+	for _, g := range sg.JudgeEach(s.Set, s.Way, q.Proto, s.Remote, q.Port) {
+		h.In[g.Group.String()] = g.Code
+		if g.Allowed {
+			open = append(open, g.Group.Name)
+		} else {
+			closed = append(closed, g.Group.Name)
+		}
+	}
+	if s.Outcome != flow.Stop {
+		return
+	}
+	text := strings.Join(closed, ", ") + " would not allow it"
+	if len(open) > 0 {
+		text = strings.Join(open, ", ") + " would allow it, " + text
+	}
+	h.Reason = strings.TrimSuffix(h.Reason, ".") + "; each by itself, " + text + "."
+}

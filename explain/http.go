@@ -30,6 +30,12 @@ func (t *trail) request() {
 		t.redirected(v)
 		return
 	}
+	if v.Status {
+		if len(t.stops) == 0 {
+			t.Symptom = answer.Symptom{Kind: answer.Response, Status: v.Response.Status, Body: v.Response.Body}
+		}
+		return
+	}
 	if a := t.meant(); a != nil {
 		// What stands behind the missing name is worth knowing too.
 		as := t.web.arrival
@@ -164,6 +170,9 @@ func (t *trail) arrival() request.Arrival {
 	a.Now, a.Method, a.Verify = t.w.Now, method(&t.q), !t.q.Insecure && a.TLS
 	if h, ok := header(&t.q, "host"); ok {
 		a.Host = h
+	}
+	if d := request.Authority(a.Gateway, a.Endpoint, a.SNI); d != nil && a.TLS && t.q.ClientCertSubject != "" {
+		a.ClientCert = &request.ClientCert{Domain: d.Name, Subject: t.q.ClientCertSubject}
 	}
 	a.APIID, a.HasAPIID = header(&t.q, apiIDHeader)
 	a.Key, a.HasKey = header(&t.q, "x-api-key")

@@ -4,6 +4,7 @@
 package explain_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand"
@@ -121,7 +122,7 @@ func TestAnswersAreWhole(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		w := compiled(r, draw(r))
 		q := drawQuestion(r, w)
-		a, err := explain.Explain(w, q)
+		a, err := explain.Explain(context.Background(), w, q)
 		if err != nil {
 			r.Fatal(err)
 		}
@@ -159,7 +160,7 @@ func TestOrderOfManifestsDoesNotMatter(t *testing.T) {
 		})
 		var texts [2]string
 		for i, x := range []*explain.World{w, compiled(r, shuffled)} {
-			a, err := explain.Explain(x, q)
+			a, err := explain.Explain(context.Background(), x, q)
 			if err != nil {
 				r.Fatal(err)
 			}
@@ -193,7 +194,7 @@ func TestReachAgreesWithExplain(t *testing.T) {
 				}
 				code, allowed, asked := explain.Engines(w, q)
 				if strings.HasPrefix(url, "tcp:") {
-					a, err := explain.Explain(w, q)
+					a, err := explain.Explain(context.Background(), w, q)
 					if err != nil {
 						r.Fatal(err)
 					}
@@ -247,7 +248,7 @@ func TestFixesOfDrawnWorldsHelp(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		w := compiled(r, draw(r))
 		q := drawQuestion(r, w)
-		a, err := explain.Explain(w, q)
+		a, err := explain.Explain(context.Background(), w, q)
 		if err != nil {
 			r.Fatal(err)
 		}
@@ -256,7 +257,7 @@ func TestFixesOfDrawnWorldsHelp(t *testing.T) {
 			f, next, asked := a.Fixes[i], w, q
 			for range 24 {
 				next, asked = follow(t, &scenario{}, &f, next, asked)
-				a, err := explain.Explain(next, asked)
+				a, err := explain.Explain(context.Background(), next, asked)
 				if err != nil {
 					r.Fatal(err)
 				}

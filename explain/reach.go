@@ -8,6 +8,7 @@ import (
 	"sort"
 
 	"postern.dev/postern/decide/flow"
+	"postern.dev/postern/decide/name"
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/snapshot"
@@ -147,6 +148,7 @@ type judge struct {
 	callers map[string]*source // nil: there is no such caller
 	names   map[nameKey][]netip.Addr
 	flows   map[flowKey]way
+	dials   map[dialKey]bool
 	// from is whom flows are of.
 	from    string
 	verdict request.Verdict
@@ -164,6 +166,14 @@ type flowKey struct {
 	proto sg.Protocol
 }
 
+// dialKey is a target of a backend, as a Gateway dials it.
+type dialKey struct {
+	gateway *snapshot.Gateway
+	network *snapshot.Network
+	host    string
+	port    uint16
+}
+
 // way is what becomes of a flow.
 type way struct {
 	delivered bool
@@ -174,6 +184,7 @@ func newJudge(w *World) *judge {
 	return &judge{
 		w: w, s: w.Snapshot(), callers: map[string]*source{},
 		names: map[nameKey][]netip.Addr{}, flows: map[flowKey]way{},
+		dials: map[dialKey]bool{},
 	}
 }
 
@@ -241,8 +252,14 @@ func (j *judge) reaches(from *source, p *place) bool {
 			continue
 		case !p.target.web():
 			return w.target.Kind != flow.ToEgress
-		case !serves(&w.target) || misspoken(&p.target):
+		case misspoken(&p.target):
 			return false
+		}
+		switch c, ok := serves(&w.target, &p.target); {
+		case !ok:
+			return false
+		case c != snapshot.ComponentGateway:
+			return true
 		}
 		return j.served(from, p, &w.target, a)
 	}
@@ -255,7 +272,7 @@ func (j *judge) served(from *source, p *place, g *flow.Target, dst netip.Addr) b
 	a.APIID, a.HasAPIID = p.apiID, p.apiID != ""
 	v := &j.verdict
 	v.Judge(j.s, &a, false)
-	if !v.Allowed || v.Redirect {
+	if !v.Allowed || v.Redirect || v.Status {
 		return v.Allowed
 	}
 	switch v.Operation().Integration.Kind {
@@ -263,5 +280,52 @@ func (j *judge) served(from *source, p *place, g *flow.Target, dst netip.Addr) b
 		return true
 	}
 	to, err := v.Destinations(j.s)
-	return err == nil && dialled(j.s, to)
+	return err == nil && j.dialled(a.Gateway, to)
+}
+
+// dialled tells whether any of the places may be dialled. What only another
+// resolver knows is taken to be public.
+func (j *judge) dialled(g *snapshot.Gateway, to []request.Destination) bool {
+	for i := range to {
+		d := &to[i]
+		k := dialKey{g, d.Network, d.Host, d.Port}
+		open, ok := j.dials[k]
+		if !ok {
+			open = j.dial(g, d)
+			j.dials[k] = open
+		}
+		if open {
+			return true
+		}
+	}
+	return len(to) == 0
+}
+
+func (j *judge) dial(g *snapshot.Gateway, d *request.Destination) bool {
+	src, ok := flow.Dials(g, d.Network)
+	if !ok {
+		return false
+	}
+	var addrs []netip.Addr
+	if a, err := netip.ParseAddr(d.Host); err == nil {
+		addrs = []netip.Addr{a.Unmap().WithZone("")}
+	} else {
+		from := source{flow: src, net: d.Network}
+		var v name.Verdict
+		v, addrs = lookup(j.s, &from, name.Canonical(d.Host))
+		switch {
+		case len(addrs) > 0:
+		case len(v.Forwarders(d.Network)) > 0:
+			return true
+		case d.Network == nil && v.Zone == nil:
+			addrs = []netip.Addr{somewhere}
+		}
+	}
+	for _, a := range addrs {
+		v := flow.Judge(j.s, flow.Query{Source: src, Proto: sg.TCP, Dst: a, Port: d.Port, LinkDown: j.w.linkDown}, false)
+		if v.Outcome == flow.Deliver {
+			return true
+		}
+	}
+	return false
 }

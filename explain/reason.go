@@ -28,6 +28,10 @@ func (t *trail) webReason(s *request.Step) string {
 		return s.Component.String() + " presents a certificate for " + sni + "."
 	case request.CodeUnknownName:
 		return s.Component.String() + " has no certificate for " + sni + note + "."
+	case request.CodeAccepted:
+		return s.Component.String() + " answers " + request.StatusPath + " under its own name by itself; no API is asked."
+	case request.CodeClientCert:
+		return s.Component.String() + " refuses callers without a client certificate" + note + "."
 	case request.CodePublicAccessOff:
 		return s.Component.String() + " answers no callers from outside its Endpoints: its public access is off."
 	case request.CodeHostUnknown:

@@ -68,10 +68,29 @@ func parseSource(w *World, text string) (source, error) {
 			}
 		}
 		return source{flow: flow.FromInternet(a), name: "internet/" + a.String()}, nil
-	case "gateway", "selfhosted":
-		return source{}, invalid("from", "%q: questions from a %s are not answered by this version; use host/NAME, link/NAME[/IP] or internet[/IP]", text, kind)
+	case "gateway":
+		g := s.Gateways[rest]
+		if g == nil {
+			return w.absent(text, model.KindGateway, rest, keys(s.Gateways))
+		}
+		return fromGateway(g), nil
+	case "selfhosted":
+		return source{}, invalid("from", "%q: questions from a %s are not answered by this version; use host/NAME, link/NAME[/IP], gateway/NAME or internet[/IP]", text, kind)
 	}
-	return source{}, invalid("from", "%q is no source; use host/NAME, link/NAME[/IP] or internet[/IP]", text)
+	return source{}, invalid("from", "%q is no source; use host/NAME, link/NAME[/IP], gateway/NAME or internet[/IP]", text)
+}
+
+// fromGateway is a Gateway that calls: from its node, or its interface for
+// outbound integration, or else its public address.
+func fromGateway(g *snapshot.Gateway) source {
+	src := source{name: "gateway/" + g.Name, origin: snapshot.Origin{Gateway: g.Name}}
+	if is := g.Interfaces(); len(is) > 0 {
+		src.flow, src.net = flow.FromInterface(is[0]), is[0].Network
+		src.origin.Network = src.net.Name
+		return src
+	}
+	src.flow, _ = flow.Dials(g, nil)
+	return src
 }
 
 func parseAddr(text string) (netip.Addr, error) {

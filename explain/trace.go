@@ -9,7 +9,6 @@ import (
 
 	"postern.dev/postern/decide/flow"
 	"postern.dev/postern/decide/name"
-	"postern.dev/postern/decide/request"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
@@ -29,22 +28,37 @@ type trail struct {
 	name  name.Verdict
 	flow  flow.Verdict
 	web   *web
+
+	// leg is set where the trail is what a Gateway dials for the request.
+	leg *leg
+	// maybe are the stops of those targets of a backend that fail where others
+	// do not, so that the answer is unknown.
+	maybe []stop
+	// live asks the running server of backends; nil for all but the question
+	// itself.
+	live *live
 }
 
 // stop is a blocker with what decided it.
 type stop struct {
 	hop  int // index into Hops
+	at   answer.Hop
 	code string
 	flow *flow.Step
 	in   *web // of the HTTP part; nil elsewhere
 	web  int  // index of the step in the verdict of in, or -1
-	// to is where the backend is, if it may not be dialled.
-	to []request.Destination
+	// by is the leg to a backend that the stop is on; nil for the caller's own
+	// way.
+	by *trail
 }
 
-// trace follows the question hop by hop. It answers no fixes.
-func trace(w *World, q answer.Question) (*trail, error) {
-	t := &trail{w: w, s: w.Snapshot(), q: q}
+// trace follows the question hop by hop, and asks nothing but the model. It
+// answers no fixes.
+func trace(w *World, q answer.Question) (*trail, error) { return follow(w, q, nil) }
+
+// follow is trace, asking the running server too.
+func follow(w *World, q answer.Question, ask *live) (*trail, error) {
+	t := &trail{w: w, s: w.Snapshot(), q: q, live: ask}
 	t.Verdict = answer.Allow
 	t.Revision = t.s.Revision
 	t.Blockers, t.Fixes, t.Assumptions = []answer.Blocker{}, []answer.Fix{}, []string{}
@@ -99,14 +113,16 @@ func (t *trail) conclude() {
 
 // hop adds a hop.
 func (t *trail) hop(h answer.Hop) int {
-	h.Evidence = t.w.Evidence
+	if h.Evidence == "" {
+		h.Evidence = t.w.Evidence
+	}
 	t.Hops = append(t.Hops, h)
 	return len(t.Hops) - 1
 }
 
 // stop adds a hop that stops the request. The first one makes the symptom.
 func (t *trail) stop(h answer.Hop, sym answer.Symptom, s stop) {
-	s.hop, s.code = t.hop(h), h.Code
+	s.hop, s.at, s.code = t.hop(h), h, h.Code
 	if len(t.stops) == 0 {
 		t.Symptom = sym
 	}

@@ -4,6 +4,7 @@
 package explain
 
 import (
+	"context"
 	"net/netip"
 	"slices"
 	"time"
@@ -30,6 +31,14 @@ type World struct {
 	AsWritten bool
 	// LinkUp tells whether a Link carries packets; nil where that is unknown.
 	LinkUp func(*snapshot.Link) bool
+	// Probe tries whether a connection to a target of a backend comes about as g
+	// would open it: into n, or outside if that is nil. The code is one of the
+	// family backend, the reason one sentence. It is asked for a question itself
+	// and for nothing that is tried; nil where no server runs.
+	Probe func(ctx context.Context, g *snapshot.Gateway, n *snapshot.Network, to netip.AddrPort, scheme, host string) (code, reason string)
+	// Health tells what a Gateway's health probes found of a target, host:port,
+	// of a Backend. It is asked as Probe is.
+	Health func(gateway, backend, target string) (healthy, known bool, reason string)
 	// Assumed lists what is taken for granted about tunnels and backends.
 	Assumed []string
 	// Now is the time of the request.

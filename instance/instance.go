@@ -239,7 +239,7 @@ func (i *Instance) startControl(ctx context.Context) error {
 	i.control, err = control.New(control.Options{
 		Registry: i.registry, Base: i.opts.Base, HubHost: hubHost,
 		Certificate: i.issuer.Certificate, Loopback: i.issuer.Loopback,
-		Explain: i.explain, Reach: i.reach, Request: i.request, Conditions: i.conditions,
+		Explain: i.explain, Matrix: i.matrix, Reach: i.reach, Request: i.request, Conditions: i.conditions,
 		Now: i.opts.Now, Log: i.opts.Log,
 	})
 	if err != nil {

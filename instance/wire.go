@@ -153,12 +153,21 @@ func (i *Instance) world(set *model.Set, r *compile.Result) *explain.World {
 	return w
 }
 
-func (i *Instance) explain(_ context.Context, w control.World, q answer.Question) (answer.Answer, error) {
-	a, err := explain.Explain(i.world(w.Set, &compile.Result{Snapshot: w.Snapshot, Conditions: w.Conditions}), q)
+func (i *Instance) explain(ctx context.Context, w control.World, q answer.Question) (answer.Answer, error) {
+	a, err := explain.Explain(ctx, i.world(w.Set, &compile.Result{Snapshot: w.Snapshot, Conditions: w.Conditions}), q)
 	if err != nil {
 		return answer.Answer{}, err
 	}
 	return *a, nil
+}
+
+// matrix asks for every component of a Gateway.
+func (i *Instance) matrix(_ context.Context, w control.World, gateway string, all bool) (answer.Matrix, error) {
+	m, err := explain.Matrix(i.world(w.Set, &compile.Result{Snapshot: w.Snapshot, Conditions: w.Conditions}), gateway, all)
+	if err != nil {
+		return answer.Matrix{}, err
+	}
+	return *m, nil
 }
 
 // reach compares which callers get through before and after a change.
@@ -179,7 +188,7 @@ func (i *Instance) conditions(s *model.Set) map[model.Ref][]model.Condition {
 }
 
 // request explains a request that has happened.
-func (i *Instance) request(_ context.Context, id string) (wire.Request, error) {
+func (i *Instance) request(ctx context.Context, id string) (wire.Request, error) {
 	rec, ok := i.gateway.Recent(id)
 	if !ok {
 		return wire.Request{}, &model.Error{
@@ -189,7 +198,7 @@ func (i *Instance) request(_ context.Context, id string) (wire.Request, error) {
 	}
 	w := i.registry.Published()
 	q := question(w.Snapshot, rec)
-	a, err := explain.Explain(i.world(w.Set(), &compile.Result{Snapshot: w.Snapshot, Conditions: w.Conditions}), q)
+	a, err := explain.Explain(ctx, i.world(w.Set(), &compile.Result{Snapshot: w.Snapshot, Conditions: w.Conditions}), q)
 	if err != nil {
 		return wire.Request{}, err
 	}

@@ -64,10 +64,19 @@ func parseKind(s string) (model.Kind, error) {
 func newGetCommand(a *app) *cobra.Command {
 	var files, filter []string
 	var f format
+	var all bool
 	c := &cobra.Command{
-		Use: "get KIND [NAME...] | KIND/NAME... | all | -f FILE|DIR|-", Short: "Show resources",
+		Use: "get KIND [NAME...] | KIND/NAME... | all | -f FILE|DIR|- | matrix GATEWAY", Short: "Show resources",
+		Long: "get matrix GATEWAY shows which components of a Gateway are reached from where: what explain answers for the internet,\n" +
+			"the management plane, every Link, and one Host of every Subnet, or with --all every Host. With -f it asks manifests.",
 		ValidArgsFunction: a.completeResources,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && args[0] == "matrix" {
+				if len(args) != 2 || len(filter) > 0 {
+					return usage("get matrix takes the name of one Gateway")
+				}
+				return a.matrix(cmd.Context(), f, strings.TrimPrefix(args[1], "gateway/"), files, all)
+			}
 			rs, single, err := a.fetch(cmd.Context(), args, files, filter)
 			if err != nil {
 				return err
@@ -77,6 +86,7 @@ func newGetCommand(a *app) *cobra.Command {
 	}
 	filesFlag(c, &files)
 	outputFlag(c, &f)
+	c.Flags().BoolVar(&all, "all", false, "with matrix: every Host, not one of each Subnet")
 	c.Flags().StringArrayVarP(&filter, "label", "l", nil, "only those with the label key=value, or key; may be repeated")
 	return c
 }

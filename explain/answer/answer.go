@@ -8,7 +8,7 @@ package answer
 
 // Question asks what becomes of one request.
 type Question struct {
-	// From is host/NAME, link/NAME[/IP] or internet[/IP].
+	// From is host/NAME, link/NAME[/IP], gateway/NAME or internet[/IP].
 	From   string `json:"from"`
 	Method string `json:"method,omitempty"` // GET if empty
 	// URL has the scheme http, https, tcp, udp or dns.
@@ -16,6 +16,9 @@ type Question struct {
 	Headers []Header `json:"headers,omitempty"`
 	// Insecure says that the caller does not verify certificates.
 	Insecure bool `json:"insecure,omitempty"`
+	// ClientCertSubject is the distinguished name (RFC 2253) of a certificate
+	// that the caller shows and that the Domain's authorities vouch for.
+	ClientCertSubject string `json:"clientCertSubject,omitempty"`
 }
 
 // Header is one header field of a request.

@@ -1,0 +1,39 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package answer
+
+// Matrix tells which component of a Gateway is reached from where.
+type Matrix struct {
+	Gateway string `json:"gateway"`
+	// Mode is the Gateway's networkMode.
+	Mode     string `json:"mode"`
+	Revision int64  `json:"revision"`
+	// Sources are who was asked about, as questions name them.
+	Sources []string    `json:"sources"`
+	Rows    []MatrixRow `json:"rows"`
+	// Omitted counts the callers that were not asked about.
+	Omitted     int      `json:"omitted,omitempty"`
+	Assumptions []string `json:"assumptions,omitempty"`
+}
+
+// MatrixRow is one component at one port.
+type MatrixRow struct {
+	Component string `json:"component"`
+	Port      int    `json:"port"`
+	// URL is what every source was asked about.
+	URL string `json:"url"`
+	// Cells are in the order of the Sources.
+	Cells []MatrixCell `json:"cells"`
+}
+
+// MatrixCell is what becomes of one source's request, in short: what explain
+// answers to the same question.
+type MatrixCell struct {
+	Verdict Verdict `json:"verdict"`
+	Code    string  `json:"code"`
+	// By is the component that decided.
+	By      string  `json:"by"`
+	Symptom Symptom `json:"symptom"`
+	Reason  string  `json:"reason"`
+}

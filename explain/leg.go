@@ -1,0 +1,228 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package explain
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"postern.dev/postern/decide/flow"
+	"postern.dev/postern/decide/name"
+	"postern.dev/postern/decide/request"
+	"postern.dev/postern/explain/answer"
+	"postern.dev/postern/model"
+	"postern.dev/postern/snapshot"
+	"postern.dev/postern/snapshot/sg"
+)
+
+// leg is what a Gateway dials for a request: one target of a backend.
+type leg struct {
+	gateway *snapshot.Gateway
+	d       *request.Destination
+	// at is the target as host:port, component who names it.
+	at, component string
+	// placed tells whether the Gateway has an address to dial from.
+	placed bool
+}
+
+// unreachable is what the caller sees of a backend that no flow is delivered
+// to.
+var unreachable = answer.Symptom{
+	Kind: answer.Response, Status: request.NetworkError.Status, Body: request.NetworkError.Body,
+}
+
+// hop moves a hop of a flow to the layers of backends.
+func (l *leg) hop(h *answer.Hop) {
+	switch h.Layer {
+	case answer.LayerRoute:
+		h.Layer = answer.LayerBackendRoute
+	case answer.LayerSGOut:
+		h.Layer = answer.LayerBackendSGOut
+	case answer.LayerSGIn:
+		h.Layer = answer.LayerBackendSGIn
+	case answer.LayerListen:
+		h.Layer = answer.LayerBackend
+	}
+	h.Code = request.UndeliveredCode(&flow.Verdict{Code: h.Code})
+	if h.Component == internet {
+		h.Component = l.component
+	}
+}
+
+// dial follows what the Gateway of the request would open to a target.
+func (t *trail) dial(d *request.Destination) *trail {
+	g := t.web.arrival.Gateway
+	l := &leg{
+		gateway: g, d: d, at: net.JoinHostPort(d.Host, strconv.Itoa(int(d.Port))),
+		component: model.Ref{Kind: model.KindAPI, Name: t.web.verdict.API.Name}.String(),
+	}
+	if d.Backend != nil {
+		l.component = model.Ref{Kind: model.KindBackend, Name: d.Backend.Name}.String()
+	}
+	b := &trail{w: t.w, s: t.s, q: t.q, leg: l, web: t.web}
+	b.Verdict = answer.Allow
+	b.to = target{scheme: d.Scheme, port: d.Port, proto: sg.TCP, host: l.at}
+	if a, err := netip.ParseAddr(d.Host); err == nil {
+		b.to.addr = a.Unmap().WithZone("")
+	} else {
+		b.to.name = name.Canonical(d.Host)
+	}
+	src, ok := flow.Dials(g, d.Network)
+	b.from, l.placed = source{flow: src, name: "gateway/" + g.Name, net: d.Network}, ok
+	if !ok {
+		b.unplaced()
+		return b
+	}
+	if addrs := b.backendName(); len(addrs) > 0 {
+		b.way(addrs)
+	}
+	return b
+}
+
+// unplaced stops where the Gateway has no address in the Network of a Backend.
+func (t *trail) unplaced() {
+	l := t.leg
+	g := model.Ref{Kind: model.KindGateway, Name: l.gateway.Name}.String()
+	n := "Network/" + l.d.Network.Name
+	t.stop(answer.Hop{
+		Layer: answer.LayerBackendRoute, Component: g, Outcome: answer.Stop, Code: flow.RouteNone,
+		Rule: &answer.Rule{Resource: l.component, Path: "spec.network"},
+		Reason: l.component + " is dialled inside " + n + ", and " + g + " has no address there: it is neither injected into it" +
+			" (spec.networkMode and spec.subnet) nor integrated (spec.outbound).",
+	}, unreachable, stop{web: -1})
+}
+
+// backendName asks for the name of a target as the Gateway does.
+func (t *trail) backendName() []netip.Addr {
+	l := t.leg
+	if t.to.name == "" {
+		t.hop(answer.Hop{
+			Layer: answer.LayerBackendDNS, Component: l.component, Outcome: answer.Skip, Code: name.Answered,
+			Reason: t.to.addr.String() + " is an address; no name is asked for.",
+		})
+		return []netip.Addr{t.to.addr}
+	}
+	v, addrs := lookup(t.s, &t.from, t.to.name)
+	t.name = v
+	h := answer.Hop{
+		Layer: answer.LayerBackendDNS, Component: t.view(), Outcome: answer.Pass, Code: v.Code,
+		In:     map[string]string{"name": t.to.name, "view": t.view()},
+		Reason: nameReason(t.to.name, &v),
+	}
+	if v.Zone != nil && !v.Zone.Owner.IsZero() {
+		h.Component = v.Zone.Owner.String()
+	}
+	if len(addrs) > 0 {
+		h.Code = name.Answered // what it hides is for the callers of a Network to know
+		h.Out = map[string]string{"addresses": join(addrs)}
+		t.hop(h)
+		return addrs
+	}
+	switch n := t.from.net; {
+	case len(v.Forwarders(n)) > 0:
+		t.Verdict = answer.Unknown
+		t.assume("what " + v.Name + " resolves to is asked of the forwarders of Network/" + n.Name + " and not known here")
+		h.Code = name.Answered
+		h.Reason = "Postern does not hold " + v.Name + "; the forwarders of Network/" + n.Name + " are asked."
+		t.hop(h)
+	case n == nil && v.Zone == nil:
+		t.elsewhere(h)
+	default:
+		if ref, ok := t.w.named(v.Name); ok {
+			h.Component = ref.String()
+			h.Reason = strings.TrimSuffix(h.Reason, ".") + ": " + t.w.unready(ref) + "."
+		}
+		h.Outcome = answer.Stop
+		t.stop(h, unreachable, stop{web: -1})
+	}
+	return nil
+}
+
+// elsewhere goes on with a name that only the server's own resolver knows: it is
+// taken to be public.
+func (t *trail) elsewhere(h answer.Hop) {
+	l := t.leg
+	h.Component, h.Code, h.Outcome = l.component, name.Answered, answer.Skip
+	h.Reason = "Postern does not hold " + t.to.name + "; the server's own resolver is asked."
+	t.hop(h)
+	n := len(t.Hops)
+	v := flow.Judge(t.s, flow.Query{Source: t.from.flow, Proto: t.to.proto, Dst: somewhere, Port: t.to.port}, false)
+	if v.Outcome == flow.Deliver {
+		t.flow = v
+		t.assume(t.to.name + " resolves to a public address")
+		return
+	}
+	t.flow = v
+	t.flowHops()
+	for i := range t.Hops[n:] {
+		h := &t.Hops[n+i]
+		h.Reason = strings.ReplaceAll(h.Reason, somewhere.String(), t.to.name)
+		if _, ok := h.In["destination"]; ok {
+			h.In["destination"] = t.to.name
+		}
+	}
+	for i := range t.stops {
+		t.stops[i].at = t.Hops[t.stops[i].hop]
+	}
+}
+
+// somewhere is a public address that stands for all of them.
+var somewhere = netip.AddrFrom4([4]byte{8, 8, 8, 8})
+
+// reached tells to where a flow is delivered; the zero value where no address
+// is known.
+func (t *trail) reached() netip.AddrPort {
+	if len(t.stops) > 0 || t.Verdict != answer.Allow || t.flow.Outcome != flow.Deliver || t.flow.Query.Dst == somewhere && t.to.name != "" {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(t.flow.Query.Dst, t.to.port)
+}
+
+// sent adds the hop of a backend that the flow is delivered to, and what is
+// known of it: what a probe found, or else that it is taken to answer.
+func (t *trail) sent(ask *live) {
+	l := t.leg
+	h := answer.Hop{
+		Layer: answer.LayerBackend, Component: l.component, Outcome: answer.Pass, Code: request.CodeBackendOK,
+		Out: map[string]string{"to": l.url()}, Reason: "The request is sent on to " + l.url() + ".",
+	}
+	switch code, reason, ok := ask.probe(l.gateway, l.d, t.reached()); {
+	case ok && code == request.CodeBackendOK:
+		h.Evidence, h.Reason = evidenceProbe, strings.TrimSuffix(h.Reason, ".")+"; a connection was tried: "+reason
+	case ok:
+		h.Evidence, h.Reason, h.Outcome, h.Code = evidenceProbe, t.lookAt(code, reason), answer.Stop, code
+		t.stop(h, unreachable, stop{web: -1})
+		return
+	case t.gateway() != nil:
+		g := model.Ref{Kind: model.KindGateway, Name: t.gateway().Name}.String()
+		h.Reason = strings.TrimSuffix(h.Reason, ".") + ", where " + g + " itself listens; what it makes of that request is another question."
+		t.assume(g + " answers what it is sent as a backend at " + l.url())
+	default:
+		t.assume("the backend at " + l.url() + " answers")
+	}
+	t.hop(h)
+}
+
+// evidenceProbe marks what was tried and not concluded.
+const evidenceProbe = "probe"
+
+// lookAt says of a backend that no change of resources makes answer where to
+// look.
+func (t *trail) lookAt(code, reason string) string {
+	if reason == "" {
+		reason = t.leg.at + " did not answer."
+	}
+	where := "; look whether the service runs there and listens on port " + strconv.Itoa(int(t.to.port)) + "."
+	switch code {
+	case request.CodeBackendTimeout:
+		where = "; look whether the machine is up and joined, and whether it has a filter of its own."
+	case request.CodeBackendTLS:
+		where = "; look at the certificate that the service shows for " + t.leg.d.Host + "."
+	}
+	return strings.TrimSuffix(reason, ".") + where
+}
+
+func (l *leg) url() string { return l.d.Scheme + "://" + l.at }
