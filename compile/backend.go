@@ -4,6 +4,8 @@
 package compile
 
 import (
+	"cmp"
+	"fmt"
 	"time"
 
 	"postern.dev/postern/model"
@@ -29,7 +31,6 @@ func (b *build) backend(o *model.Backend) {
 		return
 	}
 	const byWeight = "; calls go to the targets by weight"
-	b.unserved(o, "spec.health", len(s.Health) > 0, byWeight)
 	b.unserved(o, "spec.retries", len(s.Retries) > 0, byWeight)
 	b.unserved(o, "spec.circuitBreaker", len(s.CircuitBreaker) > 0, byWeight)
 	b.unserved(o, "spec.loadBalancing", s.LoadBalancing != "", byWeight)
@@ -38,7 +39,6 @@ func (b *build) backend(o *model.Backend) {
 			b.absent(o, "spec.network", model.KindNetwork, s.Network)
 			return
 		}
-		b.unserved(o, "spec.network", true, ": the Gateway does not dial into Networks, and calls are answered 504")
 	}
 	if s.Timeout != "" {
 		d, err := time.ParseDuration(s.Timeout)
@@ -48,10 +48,44 @@ func (b *build) backend(o *model.Backend) {
 		}
 		x.Timeout = d
 	}
+	if s.Health != nil {
+		var err error
+		if x.Health, err = probes(s.Health); err != nil {
+			b.failf(o, "BadHealth", "spec.health: %w", err)
+			return
+		}
+	}
 	for _, t := range s.Targets {
 		x.Targets = append(x.Targets, snapshot.Target{Host: t.Host, Port: uint16(t.Port), Weight: max(t.Weight, 1)})
 	}
 	b.out.Backends[x.Name] = x
+}
+
+// probes compiles how a Backend is probed.
+func probes(h *model.BackendHealth) (*snapshot.Health, error) {
+	x := &snapshot.Health{
+		Path:      h.Path,
+		Unhealthy: cmp.Or(h.UnhealthyAfter, model.DefaultUnhealthyAfter),
+		Healthy:   cmp.Or(h.HealthyAfter, model.DefaultHealthyAfter),
+	}
+	for _, d := range []struct {
+		to    *time.Duration
+		text  string
+		unset time.Duration
+	}{{&x.Interval, h.Interval, model.DefaultHealthInterval}, {&x.Timeout, h.Timeout, model.DefaultHealthTimeout}} {
+		*d.to = d.unset
+		if d.text == "" {
+			continue
+		}
+		v, err := time.ParseDuration(d.text)
+		if err != nil || v <= 0 {
+			return nil, fmt.Errorf("%q is no length of time; write one like 10s", d.text)
+		}
+		*d.to = v
+	}
+	// A Backend that leaves the time-out to the default may have a shorter interval.
+	x.Timeout = min(x.Timeout, x.Interval)
+	return x, nil
 }
 
 // unserved notes a field that is written and that this version does nothing

@@ -22,11 +22,19 @@ func TestBackendsAreCompiledOrSayWhyNot(t *testing.T) {
 	put("plain", model.BackendSpec{Timeout: "3s"})
 	put("grpc", model.BackendSpec{Protocol: "grpc"})
 	put("lost", model.BackendSpec{Network: "nowhere"})
+	put("probed", model.BackendSpec{Health: &model.BackendHealth{Path: "/up", Interval: "1s", HealthyAfter: 1}})
+	put("default", model.BackendSpec{Health: &model.BackendHealth{}})
 	put("careful", model.BackendSpec{Protocol: "https", LoadBalancing: "leastRequest"})
 	r := new(Compiler).Compile(set, Options{Base: "postern.internal"})
 	one := []snapshot.Target{{Host: "10.0.0.1", Port: 8080, Weight: 1}}
 	want := map[string]*snapshot.Backend{
 		"plain":   {Name: "plain", Protocol: "http", Timeout: 3 * time.Second, Targets: one},
+		"probed": {Name: "probed", Protocol: "http", Targets: one, Health: &snapshot.Health{
+			Path: "/up", Interval: time.Second, Timeout: time.Second, Unhealthy: 3, Healthy: 1,
+		}},
+		"default": {Name: "default", Protocol: "http", Targets: one, Health: &snapshot.Health{
+			Interval: 10 * time.Second, Timeout: 2 * time.Second, Unhealthy: 3, Healthy: 2,
+		}},
 		"careful": {Name: "careful", Protocol: "https", Targets: one},
 	}
 	if diff := cmp.Diff(want, r.Snapshot.Backends); diff != "" {

@@ -210,7 +210,7 @@ type BackendSpec struct {
 	Protocol       string          `json:"protocol,omitempty"` // http, https, h2c, grpc
 	Network        string          `json:"network,omitempty"`
 	LoadBalancing  string          `json:"loadBalancing,omitempty"`
-	Health         json.RawMessage `json:"health,omitempty"`
+	Health         *BackendHealth  `json:"health,omitempty"`
 	Retries        json.RawMessage `json:"retries,omitempty"`
 	Timeout        string          `json:"timeout,omitempty"`
 	CircuitBreaker json.RawMessage `json:"circuitBreaker,omitempty"`

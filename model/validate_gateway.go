@@ -316,7 +316,7 @@ func (c *check) backend(b *Backend) {
 			c.fail("spec.timeout", "%q is no length of time; write one like 10s", s.Timeout)
 		}
 	}
-	c.object("spec.health", s.Health)
+	c.health(s.Health)
 	c.object("spec.retries", s.Retries)
 	c.object("spec.circuitBreaker", s.CircuitBreaker)
 }
