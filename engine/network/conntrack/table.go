@@ -31,8 +31,8 @@ const (
 	icmpIdle   = 30 * time.Second
 )
 
-// sweepFull is how often a full table is swept to make room: a sweep costs far
-// more than the packet that asks for it.
+// sweepFull is how often a table is swept to make room in it or in a share: a
+// sweep costs far more than the packet that asks for it.
 const sweepFull = time.Second
 
 // shards spreads the lock of a table; a power of two.
@@ -145,7 +145,7 @@ func (t *Table[A]) index(k packet.Tuple) uint64 {
 // Add puts an entry for k. It returns false, and adds nothing, when the table
 // or the entry's Share is full, or another flow holds k.
 func (t *Table[A]) Add(k packet.Tuple, e *Entry[A]) bool {
-	if !t.room() || !e.Share.take() {
+	if !t.room() || !e.Share.take() && !(t.sweepNow() > 0 && e.Share.take()) {
 		t.full.Add(1)
 		return false
 	}
@@ -164,17 +164,16 @@ func (t *Table[A]) Add(k packet.Tuple, e *Entry[A]) bool {
 	return true
 }
 
-// room reports whether the table takes another entry. A full one is swept, but
-// not for every packet that finds it full.
-func (t *Table[A]) room() bool {
-	if t.size.Load() < int64(t.limit) {
-		return true
-	}
+// room reports whether the table takes another entry. A full one is swept.
+func (t *Table[A]) room() bool { return t.size.Load() < int64(t.limit) || t.sweepNow() > 0 }
+
+// sweepNow is Sweep, but not for every packet that finds no room.
+func (t *Table[A]) sweepNow() int {
 	now, last := t.clock(), t.swept.Load()
 	if last != 0 && now-last < int64(sweepFull) || !t.swept.CompareAndSwap(last, max(now, 1)) {
-		return false
+		return 0
 	}
-	return t.Sweep() > 0
+	return t.Sweep()
 }
 
 // forget removes an entry. The caller holds the shard's lock.

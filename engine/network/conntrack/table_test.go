@@ -221,8 +221,12 @@ func TestNoPartyFillsTheTable(t *testing.T) {
 		t.Fatalf("a flow that was not taken counts: %d held", modest.Held())
 	}
 	cl.t = cl.t.Add(time.Hour)
+	if !add(4, greedy) || greedy.Held() != 1 {
+		t.Fatalf("flows that expired still count: %d held", greedy.Held())
+	}
+	cl.t = cl.t.Add(time.Hour)
 	tab.Sweep()
-	if greedy.Held() != 0 || !add(4, greedy) {
+	if greedy.Held() != 0 || !add(5, greedy) {
 		t.Fatal("the share is not given back")
 	}
 }

@@ -47,6 +47,11 @@ const (
 	defaultInFlight = 1024
 
 	abortAgain = 20 * time.Millisecond
+
+	// timeWait is how long the port of a closed connection is kept from others.
+	// The usual minute would bound a Gateway to 800 connections a second, and the
+	// hubs forget a closed connection after as long.
+	timeWait = 10 * time.Second
 )
 
 // Options configures a Stack.
@@ -136,7 +141,8 @@ func (s *Stack) configure() error {
 	buffer := min(defaultBuffer, s.opts.MaxBuffer)
 	rcv := tcpip.TCPReceiveBufferSizeRangeOption{Min: minBuffer, Default: buffer, Max: s.opts.MaxBuffer}
 	snd := tcpip.TCPSendBufferSizeRangeOption{Min: minBuffer, Default: buffer, Max: s.opts.MaxBuffer}
-	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &recovery, &congestion, &moderate, &rcv, &snd} {
+	closed := tcpip.TCPTimeWaitTimeoutOption(timeWait)
+	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &recovery, &congestion, &moderate, &rcv, &snd, &closed} {
 		if err := s.st.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
 			return fmt.Errorf("stack: set TCP option %T: %w", o, errno(err))
 		}

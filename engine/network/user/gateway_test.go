@@ -368,7 +368,7 @@ func TestGreedyGatewayDoesNotStarveOthers(t *testing.T) {
 	l.inject()
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
-	for range 8 {
+	for range 16 {
 		c, err := l.by("in", "app", l.endpoint()+":443")(ctx)
 		if err != nil {
 			t.Fatal(err)

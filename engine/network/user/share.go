@@ -10,12 +10,13 @@ import (
 	"postern.dev/postern/model"
 )
 
-// The shares of the entries of a flow table: of one Host, of one Link or Gateway,
-// and of one Network on the internet segment. A flow has two entries.
+// The shares of the entries of a flow table: of one Host, of one Link, of one
+// Gateway, which has as many ports, and of one Network on the internet segment. A
+// flow has two entries.
 const (
 	hostShare    = 8
 	linkShare    = 4
-	gatewayShare = 4
+	gatewayShare = 2
 	networkShare = 4
 )
 
