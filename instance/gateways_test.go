@@ -1,0 +1,292 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package instance_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"postern.dev/postern/client"
+	"postern.dev/postern/demo"
+	"postern.dev/postern/instance"
+	"postern.dev/postern/manifest"
+)
+
+// world is a Postern with machines that join it for real.
+type world struct {
+	t       *testing.T
+	i       *instance.Instance
+	api     *client.Client
+	callers *demo.Callers
+	roots   *x509.CertPool
+}
+
+func start(t *testing.T, o instance.Options, manifests string) *world {
+	t.Helper()
+	l, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	low := l.LocalAddr().(*net.UDPAddr).Port
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o.Data, o.Management, o.WireGuard, o.Low, o.High = t.TempDir(), "127.0.0.1:0", netip.MustParseAddr("127.0.0.1"), low, low+3
+	w := &world{t: t, roots: x509.NewCertPool()}
+	if w.i, err = instance.Start(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	w.cleanup(w.i.Close)
+	set := w.i.Settings()
+	w.roots.AppendCertsFromPEM(w.i.RootPEM())
+	if w.api, err = client.New(client.Options{Address: set.Address, CA: set.CA, Token: set.Token}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.api.Close)
+	if w.callers, err = demo.NewCallers(w.i, w.api); err != nil {
+		t.Fatal(err)
+	}
+	w.cleanup(w.callers.Close)
+	w.apply(manifests)
+	return w
+}
+
+func (w *world) cleanup(f func() error) {
+	w.t.Cleanup(func() {
+		if err := f(); err != nil {
+			w.t.Error(err)
+		}
+	})
+}
+
+func (w *world) apply(manifests string) {
+	w.t.Helper()
+	objects, err := manifest.Decode("test.yaml", []byte(manifests))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := w.api.Apply(w.t.Context(), objects, false); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// client calls from an address on the internet.
+func (w *world) client(from string) *http.Client {
+	return w.through(func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+		return w.i.Network().DialInternet(ctx, netip.MustParseAddr(from), to)
+	})
+}
+
+func (w *world) through(dial func(context.Context, netip.AddrPort) (net.Conn, error)) *http.Client {
+	t := &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: w.roots, MinVersion: tls.VersionTLS12},
+		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+			host, port, err := net.SplitHostPort(address)
+			if err != nil {
+				return nil, err
+			}
+			g := w.i.Snapshot()
+			for _, z := range g.Public.Zones {
+				for _, set := range z.Names[host] {
+					for _, a := range set.Addrs {
+						return dial(ctx, netip.MustParseAddrPort(net.JoinHostPort(a.String(), port)))
+					}
+				}
+			}
+			return nil, &net.DNSError{Name: host, IsNotFound: true}
+		},
+		DisableKeepAlives: true,
+	}
+	return &http.Client{Transport: t, Timeout: 10 * time.Second}
+}
+
+// get asks for url and returns what came of it in one line.
+func (w *world) get(c *http.Client, url string, header ...string) (string, http.Header) {
+	w.t.Helper()
+	r, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	res, err := c.Do(r)
+	if alert, ok := errors.AsType[tls.AlertError](err); ok {
+		return alert.Error(), nil
+	}
+	if err != nil {
+		return err.Error(), nil
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return res.Status[:3] + " " + strings.TrimSpace(string(b)), res.Header
+}
+
+// code is under which code a request is remembered.
+func (w *world) code(h http.Header) string {
+	w.t.Helper()
+	r, ok := w.i.Recent(h.Get("x-postern-request-id"))
+	if !ok {
+		w.t.Fatalf("the request is not remembered: %v", h)
+	}
+	return r.Code
+}
+
+const internetCaller = "192.0.2.7"
+
+func TestComponentsShareThePortsOfAGateway(t *testing.T) {
+	w := start(t, instance.Options{}, `
+apiVersion: postern/v1
+kind: Gateway
+metadata: {name: open}
+spec: {region: eu-1}
+`)
+	c := w.client(internetCaller)
+	token := "Bearer " + w.i.Settings().Token.Reveal()
+	for _, x := range []struct{ url, want string }{
+		{"https://open.postern.internal/status-0123456789abcdef", "200"},
+		{"https://open.management.postern.internal/ServiceStatus", `200 {"status":"ok"}`},
+		{"https://open.management.postern.internal:3443/ServiceStatus", `200 {"status":"ok"}`},
+		{"https://open.management.postern.internal/v1/gateways/open", `200 {`},
+		{"https://open.management.postern.internal:3443/v1/gateways/open", `200 {`},
+		{"https://open.configuration.postern.internal/ServiceStatus", `200 {"status":"ok"}`},
+		{"https://open.configuration.postern.internal/v1/gateways", `404 {"type":`},
+		{"https://open.portal.postern.internal/", `200 <!doctype html>`},
+		{"https://open.portal.postern.internal/x", `404 <!doctype html>`},
+		{"https://open.scm.postern.internal/", `200 <!doctype html>`},
+	} {
+		if got, _ := w.get(c, x.url, "Authorization", token); !strings.HasPrefix(strings.TrimSpace(got), x.want) {
+			t.Errorf("%s: %s, want %s", x.url, got, x.want)
+		}
+	}
+	if got, h := w.get(c, "https://open.management.postern.internal/v1/gateways"); !strings.HasPrefix(got, "401") || h.Get("Content-Type") != "application/problem+json" {
+		t.Errorf("without a token: %s", got)
+	}
+}
+
+const private = `
+apiVersion: postern/v1
+kind: Network
+metadata: {name: corp}
+spec: {cidrs: [10.20.0.0/16]}
+---
+apiVersion: postern/v1
+kind: Subnet
+metadata: {name: gateways}
+spec: {network: corp, cidr: 10.20.0.0/24}
+---
+apiVersion: postern/v1
+kind: Subnet
+metadata: {name: apps}
+spec: {network: corp, cidr: 10.20.1.0/24}
+---
+apiVersion: postern/v1
+kind: SecurityGroup
+metadata: {name: backends}
+spec: {network: corp, rules: [{name: web, direction: inbound, protocol: tcp, ports: ["8080", "8081"], from: ["group:edge-managed"]}]}
+---
+apiVersion: postern/v1
+kind: Host
+metadata: {name: store}
+spec: {subnet: apps, address: 10.20.1.10, securityGroups: [backends]}
+---
+apiVersion: postern/v1
+kind: Zone
+metadata: {name: corp}
+spec: {networks: [corp], domain: corp.example, records: [{name: store, type: A, values: [10.20.1.10]}]}
+---
+apiVersion: postern/v1
+kind: Gateway
+metadata: {name: edge}
+spec: {region: eu-1, networkMode: external, subnet: gateways}
+---
+apiVersion: postern/v1
+kind: Gateway
+metadata: {name: open}
+spec: {region: eu-1}
+`
+
+// backend is an API of a Gateway whose only operation calls a Backend.
+func backend(name, gateway, path, spec string) string {
+	return `
+---
+apiVersion: postern/v1
+kind: Backend
+metadata: {name: ` + name + `}
+spec: ` + spec + `
+---
+apiVersion: postern/v1
+kind: API
+metadata: {name: ` + name + `}
+spec:
+  gateway: ` + gateway + `
+  type: regional
+  path: ` + name + `
+  openapi:
+    openapi: 3.0.3
+    info: {title: x, version: "1"}
+    paths:
+      /hello:
+        get:
+          responses: {"200": {description: as the backend answers}}
+          x-amazon-apigateway-integration: {type: http_proxy, httpMethod: GET, uri: "backend://` + name + `/` + path + `"}
+---
+apiVersion: postern/v1
+kind: Stage
+metadata: {name: ` + name + `.prod}
+spec: {autoDeploy: true}
+`
+}
+
+func TestBackendsInNetworksAreDialledFromTheGatewaysOwnAddress(t *testing.T) {
+	w := start(t, instance.Options{}, private+
+		backend("named", "edge", "hello", "{network: corp, targets: [{host: store.corp.example, port: 8080}]}")+
+		backend("closed", "edge", "hello", "{network: corp, targets: [{host: 10.20.1.10, port: 8081}]}")+
+		backend("guarded", "edge", "hello", "{network: corp, targets: [{host: 10.20.1.10, port: 9090}]}")+
+		backend("nameless", "edge", "hello", "{network: corp, targets: [{host: nobody.corp.example, port: 8080}]}")+
+		backend("nowhere", "edge", "hello", "{network: corp, targets: [{host: 172.16.0.1, port: 8080}]}")+
+		backend("outsider", "open", "hello", "{network: corp, targets: [{host: 10.20.1.10, port: 8080}]}")+
+		backend("self", "edge", "named/hello", "{network: corp, protocol: https, targets: [{host: edge.postern.internal, port: 443}]}")+
+		backend("public", "open", "named/hello", "{protocol: https, targets: [{host: edge.postern.internal, port: 443}]}"))
+	if err := w.callers.Serve(t.Context(), "host/store", 8080); err != nil {
+		t.Fatal(err)
+	}
+	c := w.client(internetCaller)
+	const network = `504 {"message": "Network error communicating with endpoint"}`
+	for _, x := range []struct{ url, want, code string }{
+		{"edge.postern.internal/named/hello", "200 host/store answers at port 8080: GET /hello from 10.20.0.", "backend/ok"},
+		{"edge.postern.internal/closed/hello", network, "backend/refused"},
+		{"edge.postern.internal/guarded/hello", network, "sg/no-inbound-rule"},
+		{"edge.postern.internal/nameless/hello", network, "dns/nxdomain"},
+		{"edge.postern.internal/nowhere/hello", network, "route/none"},
+		{"open.postern.internal/outsider/hello", network, "route/none"},
+		{"edge.postern.internal/self/hello", "200 host/store answers at port 8080: GET /hello from 10.20.0.", "backend/ok"},
+		{"open.postern.internal/public/hello", "200 host/store answers at port 8080: GET /hello from 10.20.0.", "backend/ok"},
+	} {
+		began := time.Now()
+		got, h := w.get(c, "https://"+x.url)
+		if !strings.HasPrefix(got, x.want) {
+			t.Errorf("%s: %s, want %s", x.url, got, x.want)
+			continue
+		}
+		if code := w.code(h); code != x.code {
+			t.Errorf("%s: %s, want %s", x.url, code, x.code)
+		}
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("%s: what cannot be delivered took %s", x.url, took)
+		}
+	}
+}
