@@ -14,7 +14,7 @@ golden   = $(shell grep -rl --include='*_test.go' '^var update = flag' . | xargs
 measured = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r -n 1 dirname | sort -u)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fuzz fuzz-long bench lab oracle property kills golden demo ci
+.PHONY: help build test lint fuzz fuzz-long bench lab oracle acme property kills golden demo ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ lab: ## network namespaces and stock clients; needs root
 oracle: ## the IAM evaluator against an independent simulator; needs node
 	cd test/conformance/iam && npm ci --no-audit --no-fund
 	POSTERN_ORACLE=1 $(GO) test -count=1 -timeout 20m ./test/conformance/iam
+
+acme: ## certificates from Pebble, Let's Encrypt's authority for tests; downloads it
+	POSTERN_ACME=1 $(GO) test -count=1 -timeout 5m ./test/conformance/acme
 
 property: ## CASES=10000 drawn cases: each property, and explain against reality
 	@for dir in $(drawn); do \

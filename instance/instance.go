@@ -89,6 +89,7 @@ type Instance struct {
 	dns      *dns.Resolver
 	gateway  *gateway.Engine
 	public   *public
+	acme     keeping
 	snap     *snapshot.Snapshot // newest published; under mu
 
 	settings settings.Settings
@@ -144,7 +145,7 @@ func (i *Instance) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	i.issuer = pki.NewIssuer(authority, pki.Options{Serves: i.serves, Given: i.given, Addresses: reached, Now: i.opts.Now})
+	i.issuer = pki.NewIssuer(authority, pki.Options{Serves: i.serves, Given: i.given, Obtained: i.obtained, Addresses: reached, Now: i.opts.Now})
 	i.roots = backendRoots(authority.RootPEM())
 	if err := i.startEngines(); err != nil {
 		return err
@@ -189,7 +190,7 @@ func (i *Instance) startEngines() error {
 		listen = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
 	i.gateway = gateway.New(gateway.Options{
-		Certificate: i.issuer.Certificate, Dial: i.dialBackend, Own: ownAddresses, Roots: i.roots, Now: i.opts.Now,
+		Certificate: i.issuer.Certificate, Challenge: challenges{i}, Dial: i.dialBackend, Own: ownAddresses, Roots: i.roots, Now: i.opts.Now,
 		Management:    i.component((*control.Server).ServeManagement),
 		Configuration: i.component((*control.Server).ServeConfiguration),
 	})
@@ -232,6 +233,7 @@ func (i *Instance) startControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	i.startACME()
 	hubHost := ""
 	if i.opts.WireGuard.IsValid() {
 		hubHost = i.opts.WireGuard.String()
@@ -320,6 +322,9 @@ func (i *Instance) Close() error {
 	}
 	if i.network != nil {
 		errs = append(errs, i.network.Close())
+	}
+	if k := i.acme.Load(); k != nil {
+		errs = append(errs, k.Close())
 	}
 	if i.registry != nil {
 		errs = append(errs, i.registry.Close())

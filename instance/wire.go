@@ -49,6 +49,7 @@ func (i *Instance) publish(s *snapshot.Snapshot) {
 	if i.public != nil {
 		i.public.apply(s)
 	}
+	i.followACME()
 }
 
 // retryEvery is how often what the engines could not bring up is tried again.
@@ -83,6 +84,8 @@ func (i *Instance) retry(ctx context.Context, tick <-chan time.Time) {
 func (i *Instance) engines(r model.Ref) []model.Condition {
 	var err error
 	switch {
+	case r.Kind == model.KindDomain:
+		return i.certificate(r.Name)
 	case r.Kind == model.KindNetwork:
 		err = i.network.Failures()[r.Name]
 	case r.Kind == model.KindGateway && i.public != nil:
@@ -184,7 +187,9 @@ func (i *Instance) reach(_ context.Context, before, after *model.Set) (gains, lo
 
 // conditions are what there would be to say of resources if they were served.
 func (i *Instance) conditions(s *model.Set) map[model.Ref][]model.Condition {
-	return i.trial.Compile(s, i.compileOptions(0, nil)).Conditions
+	r := i.trial.Compile(s, i.compileOptions(0, nil))
+	i.foresee(r)
+	return r.Conditions
 }
 
 // request explains a request that has happened.
