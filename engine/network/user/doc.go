@@ -10,9 +10,12 @@
 // packets are to be done with, in each direction, stands in the flow tables:
 //
 //	peer ──> hub ──┬──> peer                the same Network, or a peered one
-//	               ├──> the hub's stack     Endpoints, the resolver
+//	               ├──> the hub's stack     Endpoints, Gateways' nodes, the resolver
 //	               └──> segment (NAT) ──┬──> the segment's stack: Gateways
 //	                                    └──> the server's own stack: beyond
+//
+// What a Gateway opens from its address in a Network comes out of the hub's stack
+// and goes the same ways.
 //
 // The engine vouches for where a connection came from: it hands each one on
 // with its Origin, taken from the flow and not from the packet.

@@ -25,8 +25,8 @@ type Options struct {
 	// Listen is the address of the hubs' UDP sockets; each Network's port
 	// stands in its snapshot.
 	Listen netip.Addr
-	// Serve takes a connection to an Endpoint or a Gateway's public address
-	// and closes it when it is done. It must return once the engine is closed
+	// Serve takes a connection to an Endpoint, or to a Gateway's node or public
+	// address, and closes it when it is done. It must return once the engine is closed
 	// and the connection fails.
 	Serve func(net.Conn, *snapshot.Origin)
 	// Resolve answers a DNS query that the resolver of a Network was asked. A
@@ -39,10 +39,11 @@ type Options struct {
 	// and must not keep the verdict.
 	Trace func(*flow.Verdict)
 	// MaxFlows bounds the entries of each flow table; 0 is 262,144. One Host may
-	// hold an eighth of them, one Link or, on the segment, one Network a quarter.
+	// hold an eighth of them, one Link or, on the segment, one Network a quarter,
+	// one Gateway half.
 	MaxFlows int
 	// MaxConns bounds the connections that Serve has at a time; 0 is 16,384. One
-	// Host may hold an eighth of them, one Link half.
+	// Host may hold an eighth of them, one Link or Gateway half.
 	MaxConns int
 	Log      *slog.Logger
 	// Now is the clock; nil is time.Now.

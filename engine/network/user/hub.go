@@ -61,7 +61,7 @@ func (f *Fabric) newHub(n *snapshot.Network) (*hub, error) {
 		f: f, name: n.Name, stack: st, flows: f.newTable(),
 		log:   f.opts.Log.With("network", n.Name),
 		peers: map[string]peer{}, sockets: map[netip.Addr]*socketSet{},
-		nat: conntrack.NewShare(max(f.opts.MaxFlows/networkShare, 2)), errors: newErrorLimit(),
+		nat: conntrack.NewShare(max(f.opts.MaxFlows/networkShare, 2)), errors: newErrorLimit(f.opts.Now()),
 	}
 	h.ctx, h.cancel = context.WithCancel(f.ctx)
 	h.net.Store(n)

@@ -70,15 +70,18 @@ const (
 // at which all that they were sent is paid for.
 type errorLimit struct {
 	seed  maphash.Seed
+	start time.Time
 	slots [errorSlots]atomic.Int64
 }
 
-func newErrorLimit() *errorLimit { return &errorLimit{seed: maphash.MakeSeed()} }
+func newErrorLimit(now time.Time) *errorLimit {
+	return &errorLimit{seed: maphash.MakeSeed(), start: now}
+}
 
 // allow reports whether to may be sent one more, and counts it.
 func (l *errorLimit) allow(to netip.Addr, now time.Time) bool {
 	slot := &l.slots[maphash.Comparable(l.seed, to)%errorSlots]
-	n, old := now.UnixNano(), slot.Load()
+	n, old := int64(now.Sub(l.start)), slot.Load()
 	paid := max(old, n) + int64(errorEvery)
 	return paid-n <= errorBurst*int64(errorEvery) && slot.CompareAndSwap(old, paid)
 }
