@@ -139,20 +139,3 @@ func unreached(ctx context.Context, to netip.AddrPort, err error) (code, reason 
 	}
 	return request.CodeBackendRefused, fmt.Sprintf("No connection to %s comes about: %s.", to, err)
 }
-
-// healthOf is what a Gateway's probes found of a target, host:port, of a Backend.
-func (i *Instance) healthOf(gateway, backend, target string) (healthy, known bool, reason string) {
-	for _, t := range i.gateway.Health(gateway, backend) {
-		if net.JoinHostPort(t.Host, strconv.Itoa(int(t.Port))) != target {
-			continue
-		}
-		switch {
-		case !t.Known:
-			return true, false, ""
-		case t.Healthy:
-			return true, true, fmt.Sprintf("The probes of Gateway/%s find %s healthy since %s.", gateway, target, t.Since.UTC().Format(time.RFC3339))
-		}
-		return false, true, fmt.Sprintf("The probes of Gateway/%s find %s unhealthy since %s: %s.", gateway, target, t.Since.UTC().Format(time.RFC3339), t.Err)
-	}
-	return false, false, ""
-}

@@ -46,6 +46,7 @@ func (i *Instance) publish(s *snapshot.Snapshot) {
 	if err := i.network.Apply(s); err != nil {
 		i.opts.Log.Error("part of the network could not be brought up", "error", err)
 	}
+	i.gateway.Review() // what was dialled while the network had the old one
 	if i.public != nil {
 		i.public.apply(s)
 	}
@@ -86,6 +87,8 @@ func (i *Instance) engines(r model.Ref) []model.Condition {
 	switch {
 	case r.Kind == model.KindDomain:
 		return i.certificate(r.Name)
+	case r.Kind == model.KindBackend:
+		return i.targets(r.Name)
 	case r.Kind == model.KindNetwork:
 		err = i.network.Failures()[r.Name]
 	case r.Kind == model.KindGateway && i.public != nil:
@@ -156,8 +159,15 @@ func (i *Instance) world(set *model.Set, r *compile.Result) *explain.World {
 	return w
 }
 
+// enforced is the world that the engines run, backends included.
+func (i *Instance) enforced(set *model.Set, r *compile.Result) *explain.World {
+	w := i.world(set, r)
+	w.Probe, w.Health = i.probe, i.healthOf
+	return w
+}
+
 func (i *Instance) explain(ctx context.Context, w control.World, q answer.Question) (answer.Answer, error) {
-	a, err := explain.Explain(ctx, i.world(w.Set, &compile.Result{Snapshot: w.Snapshot, Conditions: w.Conditions}), q)
+	a, err := explain.Explain(ctx, i.enforced(w.Set, &compile.Result{Snapshot: w.Snapshot, Conditions: w.Conditions}), q)
 	if err != nil {
 		return answer.Answer{}, err
 	}
@@ -203,7 +213,7 @@ func (i *Instance) request(ctx context.Context, id string) (wire.Request, error)
 	}
 	w := i.registry.Published()
 	q := question(w.Snapshot, rec)
-	a, err := explain.Explain(ctx, i.world(w.Set(), &compile.Result{Snapshot: w.Snapshot, Conditions: w.Conditions}), q)
+	a, err := explain.Explain(ctx, i.enforced(w.Set(), &compile.Result{Snapshot: w.Snapshot, Conditions: w.Conditions}), q)
 	if err != nil {
 		return wire.Request{}, err
 	}

@@ -71,6 +71,9 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
 }
 
+// Probing lists the Gateways that probe a Backend, by name.
+func (e *Engine) Probing(backend string) []string { return e.health.Gateways(backend) }
+
 // Health lists what is known of the targets of a Backend as a Gateway reaches
 // them; nothing if it does not probe them.
 func (e *Engine) Health(gateway, backend string) []health.Target {
