@@ -146,9 +146,12 @@ func symptom(err error) (answer.Symptom, error) {
 		invalid  x509.CertificateInvalidError
 		verify   *tls.CertificateVerificationError
 		alert    tls.AlertError
+		op       *net.OpError
 	)
 	switch {
-	case errors.As(err, &unknown), errors.As(err, &hostname), errors.As(err, &invalid), errors.As(err, &verify), errors.As(err, &alert):
+	case errors.As(err, &unknown), errors.As(err, &hostname), errors.As(err, &invalid), errors.As(err, &verify), errors.As(err, &alert),
+		// An alert of the other side, as crypto/tls wraps it.
+		errors.As(err, &op) && op.Op == "remote error":
 		return answer.Symptom{Kind: answer.TLS}, nil
 	case errors.Is(err, join.ErrNXDomain), errors.Is(err, join.ErrNoData):
 		return answer.Symptom{Kind: answer.NXDomain}, nil

@@ -173,6 +173,8 @@ func (p *player) play1(ctx context.Context, l Line) error {
 		p.gap()
 		p.line("  %s", p.in(cyan, acted(l.Args[0], args)))
 		return p.stage.Act(ctx, l.Args[0], args)
+	case "matrix":
+		return p.matrix(ctx, args[0])
 	case "stdout":
 		p.check(match(args[0], p.stdout.String(), l.Not))
 	case "stderr":

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"testing"
 
@@ -34,6 +35,7 @@ func TestWalkThroughs(t *testing.T) {
 			"serve":   act("serve"),
 			"close":   act("close"),
 			"leave":   act("leave"),
+			"matrix":  matrix,
 			"sees":    judge(func(o *demo.Outcome, args []string) error { return o.Sees(args) }),
 			"because": judge(func(o *demo.Outcome, args []string) error { return o.Because(args) }),
 			"finds":   judge(func(o *demo.Outcome, args []string) error { return o.Finds(args) }),
@@ -82,6 +84,19 @@ func call(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(s.Call(context.Background(), c))
 	ts.Logf("saw %s; explained %s", demo.Describe(s.Last.Seen), s.Last.Answer.Code)
 	ts.Check(s.Last.Agrees())
+}
+
+// matrix compares every cell of a Gateway's matrix with a request that is sent
+// for real.
+func matrix(ts *testscript.TestScript, _ bool, args []string) {
+	m, err := stageOf(ts).Matrix(context.Background(), args[0])
+	ts.Check(err)
+	differ, compared := m.Differences()
+	ts.Logf("%d cells", compared)
+	ts.Check(errors.Join(differ...))
+	if compared == 0 {
+		ts.Fatalf("the matrix is empty")
+	}
 }
 
 // act makes a command of what a machine does by itself.
