@@ -22,10 +22,12 @@ import (
 // where that name leads the caller to the address that was called, and else by
 // the address: callers may know addresses by other ways than ours.
 func question(s *snapshot.Snapshot, r gateway.Record) answer.Question {
-	q := answer.Question{From: "internet/" + r.Origin.Source.Addr().String(), Method: r.Method, Insecure: true}
+	q := answer.Question{From: "internet/" + r.Origin.Source.Addr().String(), Method: r.Method, Insecure: true, ClientCertSubject: r.ClientCertSubject}
 	switch {
 	case r.Origin.Host != "":
 		q.From = "host/" + r.Origin.Host
+	case r.Origin.Gateway != "":
+		q.From = "gateway/" + r.Origin.Gateway
 	case r.Origin.Link != "":
 		q.From = "link/" + r.Origin.Link + "/" + r.Origin.Source.Addr().String()
 	}
@@ -37,10 +39,11 @@ func question(s *snapshot.Snapshot, r gateway.Record) answer.Question {
 		port = strconv.Itoa(int(p))
 	}
 	local := r.Origin.Local.Addr().Unmap()
-	// A real socket is shared by all Gateways: the name told which was called, and
-	// the address says nothing.
-	shared := r.Origin.Endpoint == "" && s.Internet.Gateways[local] == nil && asked != ""
-	if !shared && !leadsTo(s, r.Origin.Network, hostname(asked), local) {
+	switch {
+	case request.Shared(s, &r.Origin) && asked != "":
+		// A real socket is shared by all Gateways: the name told which was called,
+		// and the address says nothing.
+	case r.TLS && r.SNI == "", !leadsTo(s, r.Origin.Network, hostname(asked), local):
 		asked = local.String()
 	}
 	authority := hostname(asked)

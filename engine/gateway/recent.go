@@ -33,6 +33,8 @@ type Record struct {
 	HasKey             bool
 	Override           string
 	UserAgent, Referer string
+	// ClientCertSubject is that of the certificate that the caller showed.
+	ClientCertSubject string
 	// Code is that of the step that decided, Status what was answered.
 	Code   string
 	Status int
@@ -86,6 +88,7 @@ func (r *recent) add(s *snapshot.Snapshot, x *exchange.Exchange, a *request.Arri
 		{&rec.Override, ""},
 		{&rec.UserAgent, ""},
 		{&rec.Referer, ""},
+		{&rec.ClientCertSubject, ""},
 	}
 	if x.TLS != nil {
 		fields[3].from = x.TLS.ServerName
@@ -93,6 +96,9 @@ func (r *recent) add(s *snapshot.Snapshot, x *exchange.Exchange, a *request.Arri
 	if a != nil {
 		rec.HasAPIID, rec.HasKey = a.HasAPIID, a.HasKey
 		fields[4].from, fields[5].from, fields[6].from, fields[7].from = a.APIID, a.Override, a.UserAgent, a.Referer
+		if a.ClientCert != nil {
+			fields[8].from = a.ClientCert.Subject
+		}
 	}
 	for i := range fields {
 		fields[i].from = fields[i].from[:min(len(fields[i].from), longest)]
@@ -133,7 +139,7 @@ func (e *Engine) Recent(id string) (Record, bool) {
 		sl.mu.Lock()
 		if sl.r.ID == id && id != "" {
 			r := sl.r
-			for _, s := range [...]*string{&r.ID, &r.Host, &r.Method, &r.Path, &r.SNI, &r.APIID, &r.Override, &r.UserAgent, &r.Referer} {
+			for _, s := range [...]*string{&r.ID, &r.Host, &r.Method, &r.Path, &r.SNI, &r.APIID, &r.Override, &r.UserAgent, &r.Referer, &r.ClientCertSubject} {
 				*s = clone(*s)
 			}
 			sl.mu.Unlock()

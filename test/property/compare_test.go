@@ -13,6 +13,7 @@ import (
 
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
+	"postern.dev/postern/snapshot"
 )
 
 // differ lists in which points an explanation and what happened disagree.
@@ -51,9 +52,12 @@ func differ(q answer.Question, a *answer.Answer, o *outcome) []string {
 		if s.Body != "" && s.Body != o.body && q.Method != http.MethodHead {
 			say("the body is %q, explained as %q", o.body, s.Body)
 		}
+		if o.component != "" && o.component != snapshot.ComponentGateway {
+			break // it is none of the gateway's requests
+		}
 		if o.id == "" {
 			say("the response carries no x-postern-request-id")
-		} else if o.request != a.Code && !backendAssumed(a, o) {
+		} else if o.request != a.Code {
 			say("the gateway recorded %s, explained as %s", o.request, a.Code)
 		}
 	case answer.Timeout, answer.Refused, answer.Connected:
@@ -78,16 +82,6 @@ func differ(q answer.Question, a *answer.Answer, o *outcome) []string {
 		}
 	}
 	return out
-}
-
-// backendAssumed tells whether the difference is one that explain could not
-// know: it says that it takes the backend for granted, and the backend was not
-// there.
-func backendAssumed(a *answer.Answer, o *outcome) bool {
-	return a.Code == "backend/ok" && o.request == "backend/refused" &&
-		slices.ContainsFunc(a.Assumptions, func(s string) bool {
-			return strings.HasPrefix(s, "the backend at http://"+closedAddress+" ")
-		})
 }
 
 // carriedNowhere tells whether the engine sent the packet into a Link behind
@@ -120,7 +114,15 @@ func (l *lab) askable(q answer.Question) bool {
 	}
 	kind, rest, _ := strings.Cut(q.From, "/")
 	name, _, _ := strings.Cut(rest, "/")
-	return kind != "host" && kind != "link" || s.Hosts[name] != nil || s.Links[name] != nil
+	switch kind {
+	case "host":
+		return s.Hosts[name] != nil
+	case "link":
+		return s.Links[name] != nil
+	case "gateway":
+		return s.Gateways[name] != nil
+	}
+	return true
 }
 
 // ask sends a request, has it explained and compares.
@@ -138,13 +140,13 @@ func (l *lab) ask(ctx context.Context, q answer.Question) (*result, error) {
 		return nil, fmt.Errorf("explain: %w", err)
 	}
 	r := &result{q: q, answer: a, outcome: o, differs: differ(q, &a, o)}
-	if o.id != "" && o.kind == answer.Response {
+	if o.request != "" && o.kind == answer.Response {
 		w, err := l.client.Request(ctx, o.id)
 		if err != nil {
 			return nil, fmt.Errorf("why: %w", err)
 		}
 		r.why = w.Answer.Code
-		if r.why != o.request && !backendAssumed(&w.Answer, o) {
+		if r.why != o.request && w.Answer.Verdict != answer.Unknown {
 			r.differs = append(r.differs, fmt.Sprintf("why says %s (asked as %+v), the gateway recorded %s", r.why, w.Question, o.request))
 		}
 	}

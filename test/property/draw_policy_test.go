@@ -98,7 +98,11 @@ func (d *draw) condition() (op, key string, values any) {
 	address := func() string {
 		return pick(d, "IpAddress", "NotIpAddress", "IpAddressIfExists", "NotIpAddressIfExists")
 	}
-	switch d.IntN(12) {
+	switch d.IntN(14) {
+	case 12:
+		return text(), "postern:ClientCertSubject", pick[any](d, "CN=alice", "CN=*", subjects)
+	case 13:
+		return text(), "postern:SourceGateway", pick(d, "gw0", "gw*")
 	case 0, 1, 2:
 		var ids []string
 		for _, e := range endpoints {
@@ -140,11 +144,9 @@ func (d *draw) document() json.RawMessage {
 	}
 	none := object{"responses": object{"200": object{"description": "x"}}}
 	answers := func() object {
-		switch d.IntN(11) {
-		case 7, 8:
-			if len(d.backends) > 0 {
-				return proxy("backend://" + pick(d, d.backends...).Metadata.Name + pick(d, "", "/", "/v1"))
-			}
+		switch d.IntN(14) {
+		case 7, 8, 9, 10, 11:
+			return proxy("backend://" + pick(d, d.backends...).Metadata.Name + pick(d, "", "/", "/v1"))
 		case 0:
 			return none
 		case 1, 2, 3:

@@ -119,7 +119,7 @@ func (d *draw) hostFor(from string, a *model.API) string {
 		return "${API/" + a.Metadata.Name + ".host}"
 	case n < 16:
 		return "${Gateway/" + a.Spec.Gateway + ".host}"
-	case n < 18 && len(d.domains) > 0:
+	case n < 18 && len(d.domains) > 0, len(d.domains) > 0 && d.one(6):
 		name := pick(d, d.domains...).Metadata.Name
 		if name[0] == '*' {
 			name = "any" + name[1:]
@@ -209,6 +209,12 @@ func (d *draw) refersTo6(host string) bool {
 
 // question draws a request.
 func (d *draw) question() answer.Question {
+	switch n := d.IntN(20); {
+	case n < 4:
+		return d.aboutComponent()
+	case n == 4:
+		return d.aboutGateway()
+	}
 	a := d.someAPI()
 	q := answer.Question{From: d.sourceFor(a), Insecure: !d.one(3)}
 	host := d.hostFor(q.From, a)
@@ -253,7 +259,19 @@ func (d *draw) question() answer.Question {
 	}
 	q.URL = scheme + "://" + authority + port + d.path(a, host)
 	q.Headers = d.headers(a, host)
+	q.ClientCertSubject = d.certificateFor(host)
 	return q
+}
+
+// certificateFor draws whether the caller shows a certificate, and whose.
+func (d *draw) certificateFor(host string) string {
+	asked := slices.ContainsFunc(d.domains, func(x *model.Domain) bool {
+		return x.Spec.ClientCA != nil && strings.HasSuffix(host, strings.TrimPrefix(x.Metadata.Name, "*"))
+	})
+	if asked && !d.one(3) || d.one(40) {
+		return pick(d, subjects...)
+	}
+	return ""
 }
 
 // path draws a path: below a Stage, or a base path where the host name has

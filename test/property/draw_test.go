@@ -19,7 +19,8 @@ type draw struct {
 	script
 
 	networks  []*model.Network
-	subnets   []*model.Subnet
+	subnets   []*model.Subnet // but for those that are delegated
+	delegated []*model.Subnet
 	groups    []*model.SecurityGroup
 	hosts     []*model.Host
 	links     []*model.Link
@@ -29,6 +30,10 @@ type draw struct {
 	backends  []*model.Backend
 	domains   []*model.Domain
 	zones     []*model.Zone
+	// authorizations are those that were made at any time.
+	authorizations []*model.SecurityGroupAuthorization
+	// servers are the ports of Hosts that serve from the beginning.
+	servers []step
 }
 
 func newDraw(seed uint64) *draw {
@@ -40,9 +45,11 @@ func (d *draw) world() *script {
 	d.drawNetworks()
 	d.drawGateways()
 	d.drawBackends()
+	d.drawAuthorizations()
 	d.drawAPIs()
 	d.drawDomains()
 	d.drawZones()
+	d.steps = append(d.steps, d.servers...)
 	d.drawSteps()
 	return &d.script
 }
@@ -193,77 +200,6 @@ func (d *draw) drawGroup(name, network string, groups []string) {
 	d.put(g)
 }
 
-func (d *draw) drawGateways() {
-	for i := range 1 + d.IntN(2) {
-		g := &model.Gateway{Head: head(fmt.Sprintf("gw%d", i)), Spec: model.GatewaySpec{
-			Region: pick(d, "eu-1", "eu-1", "us-2"), HTTP: pick(d, "", model.HTTPOff, model.HTTPRedirect, model.HTTPServe),
-			EndpointApproval: pick(d, model.ApprovalAuto, model.ApprovalAuto, model.ApprovalAuto, model.ApprovalManual),
-		}}
-		d.gateways = append(d.gateways, g)
-		d.put(g)
-	}
-	private := map[string]bool{} // by Network and region: one Endpoint only
-	for i := range pick(d, 0, 1, 1, 2, 2, 3, 4) {
-		s := pick(d, d.subnets...)
-		e := &model.Endpoint{Head: head(fmt.Sprintf("e%d", i)), Spec: model.EndpointSpec{Gateway: pick(d, d.gateways...).Metadata.Name, Subnets: []string{s.Metadata.Name}}}
-		for _, o := range d.subnets {
-			if o != s && o.Spec.Network == s.Spec.Network && d.one(3) {
-				e.Spec.Subnets = append(e.Spec.Subnets, o.Metadata.Name)
-			}
-		}
-		if d.one(3) {
-			for _, g := range d.groups {
-				if g.Spec.Network == s.Spec.Network && d.one(2) {
-					e.Spec.SecurityGroups = append(e.Spec.SecurityGroups, g.Metadata.Name)
-				}
-			}
-		}
-		taken := s.Spec.Network + d.region(e.Spec.Gateway)
-		e.Spec.PrivateDNS = new(!private[taken] && !d.one(3))
-		private[taken] = private[taken] || *e.Spec.PrivateDNS
-		d.endpoints = append(d.endpoints, e)
-		d.put(e)
-	}
-	for _, g := range d.gateways {
-		if d.one(4) && slices.ContainsFunc(d.endpoints, func(e *model.Endpoint) bool { return e.Spec.Gateway == g.Metadata.Name }) {
-			g.Spec.PublicAccess = new(false)
-			g.Spec.EndpointApproval = model.ApprovalAuto
-		}
-	}
-	// Policies name Endpoints, so they are drawn when all are there.
-	for _, e := range d.endpoints {
-		if d.one(3) {
-			e.Spec.Policy = d.policy("")
-		}
-	}
-}
-
-// closed tells whether a Gateway has no public access.
-func (d *draw) closed(gateway string) bool {
-	return slices.ContainsFunc(d.gateways, func(g *model.Gateway) bool { return g.Metadata.Name == gateway && g.Spec.PublicAccess != nil })
-}
-
-// drawBackends draws Backends: one that answers, one that refuses, and others
-// that may not be dialled or not from where the Gateway is.
-func (d *draw) drawBackends() {
-	for i := range d.IntN(4) {
-		b := &model.Backend{Head: head(fmt.Sprintf("b%d", i)), Spec: model.BackendSpec{Timeout: pick(d, "", "5s")}}
-		b.Spec.Targets = []model.Target{pick(d,
-			target(openBackend), target(openBackend), target(closedBackend), model.Target{Host: "10.99.0.1", Port: 8080}, model.Target{Host: "::1", Port: 80},
-		)}
-		if d.one(6) {
-			b.Spec.Network = pick(d, d.networks...).Metadata.Name
-		}
-		d.backends = append(d.backends, b)
-		d.put(b)
-	}
-}
-
-func target(at string) model.Target {
-	a := netip.MustParseAddrPort(at)
-	return model.Target{Host: a.Addr().String(), Port: int(a.Port())}
-}
-
 func (d *draw) drawAPIs() {
 	for i := range 1 + d.IntN(4) {
 		a := &model.API{Head: head(fmt.Sprintf("a%d", i)), Spec: model.APISpec{
@@ -304,51 +240,6 @@ func (d *draw) drawAPIs() {
 		if len(names) > 1 && d.one(2) {
 			a.Spec.Stage = pick(d, names...)
 		}
-	}
-}
-
-func (d *draw) drawDomains() {
-	for i := range d.IntN(3) {
-		x := &model.Domain{Spec: model.DomainSpec{Type: pick(d, model.Regional, model.Edge, model.Private)}}
-		x.Metadata.Name = pick(d, "shop.example.com", "*.wild.example.org", "vip.corp.example")
-		if x.Spec.Type == model.Private {
-			x.Metadata.Name = pick(d, "vip.corp.example", "in.example.com")
-		}
-		x.Metadata.Name = fmt.Sprintf("%s%d", x.Metadata.Name, i)
-		gateway := ""
-		for _, a := range d.apis {
-			if (a.Spec.Type == model.Private) != (x.Spec.Type == model.Private) || gateway != "" && gateway != a.Spec.Gateway {
-				continue
-			}
-			stage := d.stageOf(a)
-			if stage == "" {
-				continue
-			}
-			gateway = a.Spec.Gateway
-			p := pick(d, "", "shop", "shop/v2", "o", "o/v1/items") + fmt.Sprint(len(x.Spec.Mappings))
-			if len(x.Spec.Mappings) == 0 && d.one(2) {
-				p = ""
-			}
-			x.Spec.Mappings = append(x.Spec.Mappings, model.Mapping{Path: p, API: a.Metadata.Name, Stage: stage})
-		}
-		if x.Spec.Type == model.Private {
-			for _, e := range d.endpoints {
-				if e.Spec.Gateway == gateway && !d.one(3) {
-					x.Spec.Endpoints = append(x.Spec.Endpoints, e.Metadata.Name)
-				}
-			}
-			if len(x.Spec.Endpoints) == 0 {
-				continue
-			}
-			if d.one(2) {
-				x.Spec.Policy = d.policy("")
-			}
-		}
-		if len(x.Spec.Mappings) == 0 {
-			continue
-		}
-		d.domains = append(d.domains, x)
-		d.put(x)
 	}
 }
 
@@ -405,78 +296,4 @@ func (d *draw) drawZones() {
 		d.zones = append(d.zones, z)
 		d.put(z)
 	}
-}
-
-func (d *draw) drawSteps() {
-	for _, e := range d.endpoints {
-		n := d.IntN(12)
-		if d.closed(e.Spec.Gateway) {
-			continue // it needs its Endpoints
-		}
-		switch n {
-		case 0:
-			d.steps = append(d.steps, step{reject: e.Metadata.Name})
-		case 1, 2, 3, 4:
-			d.steps = append(d.steps, step{approve: e.Metadata.Name})
-		}
-	}
-	for _, a := range d.apis {
-		if d.one(8) {
-			continue
-		}
-		d.steps = append(d.steps, step{deploy: a.Metadata.Name, stage: pick(d, "prod", "prod", "prod", "test")})
-		if d.one(4) {
-			// What is saved now differs from what is served.
-			c := model.Clone(a)
-			switch d.IntN(4) {
-			case 0:
-				c.Spec.Policy = d.policy(a.Metadata.Name)
-			case 1:
-				c.Spec.OpenAPI = d.document()
-			case 2:
-				c.Spec.DisableExecuteAPIEndpoint = !c.Spec.DisableExecuteAPIEndpoint
-			case 3:
-				c.Spec.Path = "moved" + a.Metadata.Name
-			}
-			d.steps = append(d.steps, step{apply: []model.Object{c}})
-		}
-	}
-}
-
-// change draws something that is changed while the world runs: what is new must
-// be enforced, and explained, from then on.
-func (d *draw) change() step {
-	switch n := d.IntN(8); {
-	case n < 3 && len(d.groups) > 0:
-		g := pick(d, d.groups...)
-		keep, objects := d.groups, d.objects
-		var names []string
-		for _, o := range keep {
-			if o.Spec.Network == g.Spec.Network {
-				names = append(names, o.Metadata.Name)
-			}
-		}
-		d.drawGroup(g.Metadata.Name, g.Spec.Network, names)
-		c := d.groups[len(d.groups)-1]
-		d.groups, d.objects = keep, objects
-		return step{apply: []model.Object{c}}
-	case n == 3:
-		g := model.Clone(pick(d, d.gateways...))
-		g.Spec.HTTP = pick(d, model.HTTPOff, model.HTTPRedirect, model.HTTPServe)
-		return step{apply: []model.Object{g}}
-	case n == 4:
-		s := model.Clone(pick(d, d.subnets...))
-		s.Spec.InternetRoute = !s.Spec.InternetRoute
-		return step{apply: []model.Object{s}}
-	case n == 5 && len(d.endpoints) > 0:
-		e := pick(d, d.endpoints...)
-		if d.one(2) {
-			return step{reject: e.Metadata.Name}
-		}
-		return step{approve: e.Metadata.Name}
-	case n == 6:
-		return step{remove: model.RefOf(pick(d, d.objects...))}
-	}
-	a := pick(d, d.apis...)
-	return step{deploy: a.Metadata.Name, stage: pick(d, "prod", "test")}
 }

@@ -119,6 +119,19 @@ func (l *lab) step(ctx context.Context, st *step) error {
 		_, err = l.client.RejectEndpoint(ctx, st.reject)
 	case st.join != (model.Ref{}):
 		_, err = l.join(ctx, st.join)
+	case st.serve != "":
+		var t *tunnel
+		if t, err = l.join(ctx, model.Ref{Kind: model.KindHost, Name: st.serve}); err == nil {
+			err = t.accept("tcp", uint16(st.port))
+		}
+	case st.stop != "":
+		if t := l.hosts[st.stop]; t != nil {
+			err = t.refuse(uint16(st.port))
+		}
+	case st.revoke != "":
+		_, err = l.client.Revoke(ctx, st.revoke, st.rule)
+	case st.cascade:
+		_, err = l.client.DeleteAll(ctx, wire.Deletion{Resources: []model.Ref{st.remove}, Cascade: true}, false)
 	case st.remove != (model.Ref{}):
 		err = l.client.Delete(ctx, st.remove, 0)
 	default:
@@ -144,10 +157,15 @@ func (l *lab) real(os []model.Object) []model.Object {
 			b := model.Clone(o)
 			for i := range b.Spec.Targets {
 				t := &b.Spec.Targets[i]
-				at := netip.MustParseAddrPort(l.addresses(net.JoinHostPort(t.Host, strconv.Itoa(t.Port))))
+				at, err := netip.ParseAddrPort(l.addresses(net.JoinHostPort(t.Host, strconv.Itoa(t.Port))))
+				if err != nil {
+					continue // it is a name
+				}
 				t.Host, t.Port = at.Addr().String(), int(at.Port())
 			}
 			out[i] = b
+		case *model.Domain:
+			out[i] = certified(o)
 		case *model.Stage:
 			st := model.Clone(o)
 			for k, v := range st.Spec.Variables {
@@ -163,11 +181,14 @@ func (l *lab) addresses(text string) string {
 	return strings.NewReplacer(openBackend, l.backend.Listener.Addr().String(), closedBackend, closedAddress).Replace(text)
 }
 
-// joined lists the steps that make join who has joined.
+// joined lists the steps that make join who has joined, and serve who serves.
 func (l *lab) joined() []step {
 	var out []step
 	for _, name := range slices.Sorted(maps.Keys(l.hosts)) {
 		out = append(out, step{join: model.Ref{Kind: model.KindHost, Name: name}})
+		for _, port := range l.hosts[name].ports() {
+			out = append(out, step{serve: name, port: int(port)})
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.links)) {
 		out = append(out, step{join: model.Ref{Kind: model.KindLink, Name: name}})
@@ -242,4 +263,4 @@ func free(low, n int) bool {
 }
 
 // wait is longer than anything takes that is going to happen.
-const wait = 20 * time.Second
+const wait = 10 * time.Second

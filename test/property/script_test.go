@@ -6,7 +6,9 @@ package property
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/txtar"
@@ -29,8 +31,12 @@ type step struct {
 	stage           string
 	approve, reject string         // an Endpoint
 	apply           []model.Object // what is changed
-	remove          model.Ref      // what is deleted
-	join            model.Ref      // a Host or Link that joins
+	remove          model.Ref      // what is deleted, with what it granted if cascade
+	cascade         bool
+	join            model.Ref // a Host or Link that joins
+	serve, stop     string    // a Host that serves on a port, or no longer
+	port            int
+	revoke, rule    string // a SecurityGroup, and a rule it was granted
 }
 
 // openBackend and closedBackend stand in documents for the address of a backend
@@ -40,6 +46,8 @@ const (
 	closedBackend = "127.0.0.1:65002"
 	closedAddress = "127.0.0.1:1"
 )
+
+var errNoStep = errors.New("there is no such step")
 
 // The files of a txtar archive.
 const (
@@ -68,8 +76,14 @@ func (s *script) archive(comment string, q answer.Question, want string) ([]byte
 			fmt.Fprintf(&steps, "reject %s\n", st.reject)
 		case st.join != (model.Ref{}):
 			fmt.Fprintf(&steps, "join %s %s\n", st.join.Kind, st.join.Name)
+		case st.serve != "":
+			fmt.Fprintf(&steps, "serve %s %d\n", st.serve, st.port)
+		case st.stop != "":
+			fmt.Fprintf(&steps, "stop %s %d\n", st.stop, st.port)
+		case st.revoke != "":
+			fmt.Fprintf(&steps, "revoke %s %s\n", st.revoke, st.rule)
 		case st.remove != (model.Ref{}):
-			fmt.Fprintf(&steps, "delete %s %s\n", st.remove.Kind, st.remove.Name)
+			fmt.Fprintf(&steps, "%s %s %s\n", map[bool]string{false: "delete", true: "cascade"}[st.cascade], st.remove.Kind, st.remove.Name)
 		default:
 			name := fmt.Sprintf("change-%d.yaml", i)
 			fmt.Fprintf(&steps, "apply %s\n", name)
@@ -120,16 +134,26 @@ func parseArchive(data []byte) (s *script, q answer.Question, want string, err e
 			st.approve = words[1]
 		case words[0] == "reject" && len(words) == 2:
 			st.reject = words[1]
+		case words[0] == "serve" && len(words) == 3:
+			st.serve = words[1]
+			st.port, err = strconv.Atoi(words[2])
+		case words[0] == "stop" && len(words) == 3:
+			st.stop = words[1]
+			st.port, err = strconv.Atoi(words[2])
+		case words[0] == "revoke" && len(words) == 3:
+			st.revoke, st.rule = words[1], words[2]
 		case words[0] == "join" && len(words) == 3:
 			st.join = model.Ref{Kind: model.Kind(words[1]), Name: words[2]}
-		case words[0] == "delete" && len(words) == 3:
+		case (words[0] == "delete" || words[0] == "cascade") && len(words) == 3:
+			st.cascade = words[0] == "cascade"
 			st.remove = model.Ref{Kind: model.Kind(words[1]), Name: words[2]}
 		case words[0] == "apply" && len(words) == 2:
-			if st.apply, err = manifest.Decode(words[1], files[words[1]]); err != nil {
-				return nil, q, "", err
-			}
+			st.apply, err = manifest.Decode(words[1], files[words[1]])
 		default:
-			return nil, q, "", fmt.Errorf("%s: %q is no step", fileSteps, line)
+			err = errNoStep
+		}
+		if err != nil {
+			return nil, q, "", fmt.Errorf("%s: %q: %w", fileSteps, line, err)
 		}
 		s.steps = append(s.steps, st)
 	}

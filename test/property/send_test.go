@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -23,9 +24,11 @@ import (
 	"github.com/miekg/dns"
 
 	"postern.dev/postern/decide/flow"
+	decide "postern.dev/postern/decide/request"
 	"postern.dev/postern/engine/network/join"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
+	"postern.dev/postern/snapshot"
 	"postern.dev/postern/snapshot/sg"
 )
 
@@ -40,7 +43,9 @@ type outcome struct {
 	// request is what the gateway recorded, if it answered.
 	request string
 	id      string
-	err     error // what the caller saw, as the caller says it
+	// component of a Gateway is what answered.
+	component snapshot.Component
+	err       error // what the caller saw, as the caller says it
 }
 
 // unreachable is what a caller sees that has no address of the family it would
@@ -53,6 +58,9 @@ type caller struct {
 	t      *tunnel // nil on the internet
 	src    netip.Addr
 	linked []netip.Prefix // a site's prefixes
+	// gateway dials from its address in network, or from outside if that is "".
+	gateway, network string
+	near             *tunnel // of a Host there
 }
 
 // caller finds or makes the source of a question.
@@ -82,8 +90,34 @@ func (l *lab) caller(ctx context.Context, from string) (*caller, error) {
 	case "internet":
 		c.src, err = netip.ParseAddr(rest)
 		return c, err
+	case "gateway":
+		return l.gatewayCaller(ctx, rest)
 	}
 	return nil, fmt.Errorf("from %q: no source", from)
+}
+
+// gatewayCaller is a Gateway that calls from where it is first of all: its node,
+// its outbound integration or its public address. It finds names as the Hosts of
+// the Network there do.
+func (l *lab) gatewayCaller(ctx context.Context, name string) (*caller, error) {
+	s := l.Snapshot()
+	g := s.Gateways[name]
+	c := &caller{l: l, gateway: name}
+	is := g.Interfaces()
+	if len(is) == 0 {
+		src, _ := flow.Dials(g, nil)
+		c.src = src.Addr
+		return c, nil
+	}
+	c.src, c.network = is[0].Addr, is[0].Network.Name
+	for _, host := range slices.Sorted(maps.Keys(s.Hosts)) {
+		if s.Hosts[host].Network == is[0].Network {
+			t, err := l.join(ctx, model.Ref{Kind: model.KindHost, Name: host})
+			c.near = t
+			return c, err
+		}
+	}
+	return c, nil
 }
 
 // send carries out the request of a question.
@@ -142,11 +176,14 @@ func (l *lab) send(ctx context.Context, q answer.Question) (*outcome, error) {
 		defer l.hold(conn)
 		switch u.Scheme {
 		case "http", "https":
+			if o.flow != nil && o.flow.beyond() {
+				return o, nil // what answers there is not Postern's
+			}
 			r, err := request(u, q, expand)
 			if err != nil {
 				return nil, err
 			}
-			l.exchange(ctx, conn, r, q.Insecure, o)
+			l.exchange(ctx, conn, r, q, o)
 		}
 		return o, nil
 	}
@@ -185,8 +222,14 @@ func (c *caller) resolve(ctx context.Context, name string) ([]netip.Addr, *outco
 	if a, err := netip.ParseAddr(name); err == nil {
 		return []netip.Addr{a}, nil
 	}
-	if c.t != nil && c.t.host != nil {
-		got, err := c.t.host.Resolve(ctx, name)
+	t := c.t
+	if c.network != "" {
+		if t = c.near; t == nil {
+			return nil, &outcome{kind: unreachable, err: errGone}
+		}
+	}
+	if t != nil && t.host != nil {
+		got, err := t.host.Resolve(ctx, name)
 		switch {
 		case err == nil:
 			return got.Addrs, nil
@@ -286,6 +329,15 @@ func (c *caller) connect(ctx context.Context, proto string, to netip.AddrPort) (
 	switch {
 	case c.t == nil && proto == "udp":
 		return nil, &outcome{kind: unreachable, err: errors.New("datagrams are not sent from the internet")}
+	case c.gateway != "":
+		conn, err = c.l.Network().DialGateway(ctx, c.gateway, c.network, to)
+		if u, ok := errors.AsType[*flow.Undelivered](err); ok {
+			o := &outcome{kind: answer.Timeout, err: err, flow: c.l.trace.of(w)}
+			if u.Verdict.Outcome == flow.Refuse {
+				o.kind = answer.Refused
+			}
+			return nil, o
+		}
 	case c.t == nil:
 		conn, err = c.l.Network().DialInternet(ctx, c.src, to)
 	default:
@@ -357,28 +409,38 @@ func request(u *url.URL, q answer.Question, expand func(string) string) (*http.R
 }
 
 // exchange sends a request over a connection and notes what comes back.
-func (l *lab) exchange(ctx context.Context, conn net.Conn, r *http.Request, insecure bool, o *outcome) {
+func (l *lab) exchange(ctx context.Context, conn net.Conn, r *http.Request, q answer.Question, o *outcome) {
 	end, _ := ctx.Deadline()
 	_ = conn.SetDeadline(end)
 	if r.URL.Scheme == "https" {
 		pool := x509.NewCertPool()
 		pool.AppendCertsFromPEM(l.RootPEM())
-		secure := tls.Client(conn, &tls.Config{
-			RootCAs: pool, ServerName: r.URL.Hostname(), InsecureSkipVerify: insecure, NextProtos: []string{"http/1.1"},
-		})
+		pool.AddCert(givenCA().cert) // as the system's roots have a public one
+		c := &tls.Config{RootCAs: pool, ServerName: r.URL.Hostname(), InsecureSkipVerify: q.Insecure, NextProtos: []string{"http/1.1"}}
+		if q.ClientCertSubject != "" {
+			shown := clientCertificate(q.ClientCertSubject)
+			c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &shown, nil }
+		}
+		secure := tls.Client(conn, c)
 		if o.err = secure.HandshakeContext(ctx); o.err != nil {
 			o.kind = answer.TLS
 			return
 		}
 		conn = secure
+		if g := o.flow.gateway(); g != nil {
+			o.component, _ = decide.Component(g, o.flow.to.Components, r.URL.Hostname())
+		}
 	}
-	if o.err = r.Write(conn); o.err != nil {
-		o.kind = answer.Reset
-		return
-	}
+	// A server that closes says why before it does, so that is read even if the
+	// request could not be written.
+	unsent := r.Write(conn)
 	resp, err := http.ReadResponse(bufio.NewReader(conn), r)
 	if err != nil {
-		o.kind, o.err = answer.Reset, err
+		o.kind, o.err = answer.Reset, errors.Join(unsent, err)
+		if _, alert := errors.AsType[tls.AlertError](err); alert {
+			o.kind = answer.TLS // of TLS 1.3 the caller's certificate is judged last
+			return
+		}
 		if errors.Is(err, context.DeadlineExceeded) || join.Symptom(err) == "timeout" {
 			o.kind = answer.Timeout
 		}

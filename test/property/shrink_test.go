@@ -6,18 +6,24 @@ package property
 import (
 	"context"
 	"slices"
+	"time"
 
 	"postern.dev/postern/model"
 )
 
-// shrinkTries bounds how many smaller worlds are tried.
-const shrinkTries = 60
+// The bounds of how many smaller worlds are tried, and for how long.
+const (
+	shrinkTries = 60
+	shrinkTime  = 45 * time.Second
+)
 
 // shrink leaves out of a world what the disagreement of r does not need.
 func shrink(ctx context.Context, s *script, r *result) *script {
-	tries := 0
+	tries, end := 0, time.Now().Add(shrinkTime)
 	still := func(c *script) bool {
-		tries++
+		if tries++; time.Now().After(end) {
+			return false
+		}
 		l, err := start(ctx, c)
 		if err != nil {
 			return false
@@ -49,16 +55,20 @@ func (s *script) without(ref model.Ref) *script {
 	c := &script{objects: slices.DeleteFunc(slices.Clone(s.objects), func(o model.Object) bool { return model.RefOf(o) == ref })}
 	for _, st := range s.steps {
 		st.apply = slices.DeleteFunc(slices.Clone(st.apply), func(o model.Object) bool { return model.RefOf(o) == ref })
-		if ref.Kind == model.KindAPI && st.deploy == ref.Name || ref.Kind == model.KindEndpoint && (st.approve == ref.Name || st.reject == ref.Name) {
-			continue
+		about := []model.Ref{
+			{Kind: model.KindAPI, Name: st.deploy}, {Kind: model.KindEndpoint, Name: st.approve}, {Kind: model.KindEndpoint, Name: st.reject},
+			{Kind: model.KindHost, Name: st.serve}, {Kind: model.KindHost, Name: st.stop}, {Kind: model.KindSecurityGroup, Name: st.revoke},
+			st.remove, st.join,
 		}
-		if st.remove == ref || st.join == ref {
-			continue
-		}
-		if st.deploy == "" && st.approve == "" && st.reject == "" && st.remove == (model.Ref{}) && st.join == (model.Ref{}) && len(st.apply) == 0 {
+		if slices.Contains(about, ref) || st.empty() {
 			continue
 		}
 		c.steps = append(c.steps, st)
 	}
 	return c
+}
+
+// empty tells whether nothing is left of a step.
+func (st *step) empty() bool {
+	return len(st.apply) == 0 && st.deploy+st.approve+st.reject+st.serve+st.stop+st.revoke == "" && st.remove == (model.Ref{}) && st.join == (model.Ref{})
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"postern.dev/postern/decide/flow"
+	"postern.dev/postern/snapshot"
 	"postern.dev/postern/snapshot/sg"
 )
 
@@ -17,6 +18,28 @@ type decision struct {
 	code    string
 	// link is the Link that the flow leaves by, if it is delivered there.
 	link, network string
+	// to is where the flow leads; Kind tells whether anywhere.
+	to flow.Target
+}
+
+// beyond tells whether the flow leads to what is not Postern's.
+func (d *decision) beyond() bool {
+	i := d.to.Interface
+	return d.to.Gateway == nil && (i == nil || i.Endpoint == nil && i.Gateway == nil)
+}
+
+// gateway is whose the flow leads to; nil if nobody's.
+func (d *decision) gateway() *snapshot.Gateway {
+	switch i := d.to.Interface; {
+	case d.to.Gateway != nil:
+		return d.to.Gateway
+	case i == nil:
+		return nil
+	case i.Endpoint != nil:
+		return i.Endpoint.Gateway
+	default:
+		return i.Gateway
+	}
 }
 
 // watch waits for the decision about one flow. Its first packet decides; later
@@ -68,7 +91,7 @@ func (t *tracer) see(v *flow.Verdict) {
 		if w.decision != nil || w.src != q.Source.Addr || w.dst != q.Dst || w.proto != q.Proto || w.port != q.Port {
 			continue
 		}
-		w.decision = &decision{outcome: v.Outcome, code: v.Code}
+		w.decision = &decision{outcome: v.Outcome, code: v.Code, to: v.Target}
 		if v.Outcome == flow.Deliver && v.Target.Kind == flow.ToLink {
 			w.decision.link, w.decision.network = v.Target.Link.Name, v.Target.Network.Name
 		}

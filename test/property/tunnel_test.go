@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,9 +34,11 @@ type tunnel struct {
 	dns  []netip.Addr
 
 	mu    sync.Mutex
-	open  map[uint16]bool // ports of a Host that are open, TCP
+	open  map[uint16]io.Closer // ports of a Host that are open, TCP
 	openU map[uint16]bool
 	ends  []io.Closer
+	conns map[net.Conn]bool // being served
+	gone  bool
 	wait  sync.WaitGroup
 }
 
@@ -74,7 +78,7 @@ func (l *lab) open(ctx context.Context, member model.Ref) (*tunnel, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &tunnel{open: map[uint16]bool{}, openU: map[uint16]bool{}}
+	t := &tunnel{open: map[uint16]io.Closer{}, openU: map[uint16]bool{}, conns: map[net.Conn]bool{}}
 	for _, a := range j.DNS {
 		t.dns = append(t.dns, netip.MustParseAddr(a))
 	}
@@ -104,8 +108,12 @@ func (t *tunnel) openSite(ctx context.Context, key wgkey.Private, hub wg.Peer) e
 		return err
 	}
 	t.site.ForwardTCP(func(r stack.TCPRequest) {
+		if r.Dst().Port() == closedPort {
+			r.Refuse()
+			return
+		}
 		if c, err := r.Accept(); err == nil {
-			_ = c.Close() // it was reached; that is all
+			t.serve(c)
 		}
 	})
 	t.site.ForwardUDP(func(r stack.UDPRequest) {
@@ -183,32 +191,64 @@ func (t *tunnel) accept(proto string, port uint16) error {
 		})
 		return nil
 	}
-	if t.open[port] {
+	if t.open[port] != nil {
 		return nil
 	}
 	ln, err := t.host.Listen(port)
 	if err != nil {
 		return err
 	}
-	t.open[port] = true
-	t.ends = append(t.ends, ln)
+	t.open[port] = ln
 	t.wait.Go(func() {
 		for {
 			c, err := ln.Accept()
 			if err != nil {
 				return
 			}
-			_ = c.Close() // it was reached; that is all
+			t.wait.Go(func() { t.serve(c) })
 		}
 	})
 	return nil
 }
 
+// refuse closes a port of a Host, and what is open at it.
+func (t *tunnel) refuse(port uint16) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ln := t.open[port]
+	if ln == nil {
+		return nil
+	}
+	delete(t.open, port)
+	for c := range t.conns {
+		if a, ok := c.LocalAddr().(*net.TCPAddr); ok && a.Port == int(port) {
+			_ = c.Close() // whoever served it has had it
+		}
+	}
+	return ln.Close()
+}
+
+// ports lists the ports of a Host that are open.
+func (t *tunnel) ports() []uint16 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Sorted(maps.Keys(t.open))
+}
+
 func (t *tunnel) close() error {
 	var errs []error
+	t.mu.Lock()
 	for _, e := range t.ends {
 		errs = append(errs, e.Close())
 	}
+	for _, e := range t.open {
+		errs = append(errs, e.Close())
+	}
+	for c := range t.conns {
+		_ = c.Close() // whoever served it has had it
+	}
+	t.gone = true
+	t.mu.Unlock()
 	if t.host != nil {
 		errs = append(errs, t.host.Close())
 	}

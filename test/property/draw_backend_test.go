@@ -1,0 +1,162 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package property
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"postern.dev/postern/model"
+)
+
+// backendPorts are the ports that machines in Networks serve on; nothing serves
+// on closedPort, at Hosts or at sites.
+var backendPorts = []int{8080, 8080, 8081, 80, 9000}
+
+const closedPort = 9
+
+// The Zone that holds names of backends.
+const backendZone = "backends.test"
+
+// maxServers bounds how many Hosts join to serve.
+const maxServers = 3
+
+// drawServers lets some Hosts serve.
+func (d *draw) drawServers() {
+	hosts := slices.Clone(d.hosts)
+	d.Shuffle(len(hosts), func(i, j int) { hosts[i], hosts[j] = hosts[j], hosts[i] })
+	for _, h := range hosts[:min(len(hosts), 1+d.IntN(maxServers))] {
+		for range 1 + d.IntN(2) {
+			st := step{serve: h.Metadata.Name, port: pick(d, backendPorts...)}
+			if !slices.ContainsFunc(d.servers, func(o step) bool { return o.serve == st.serve && o.port == st.port }) {
+				d.servers = append(d.servers, st)
+			}
+		}
+	}
+}
+
+// drawBackends draws Backends: at the server itself one that answers, one that
+// refuses, and others that may not be dialled; and in Networks.
+func (d *draw) drawBackends() {
+	d.drawServers()
+	for i := range 1 + d.IntN(4) {
+		b := &model.Backend{Head: head(fmt.Sprintf("b%d", i)), Spec: model.BackendSpec{Timeout: pick(d, "", "5s")}}
+		if d.one(3) {
+			b.Spec.Targets = []model.Target{pick(d,
+				target(openBackend), target(openBackend), target(closedBackend), model.Target{Host: "10.99.0.1", Port: 8080}, model.Target{Host: "::1", Port: 80},
+			)}
+			if d.one(6) {
+				b.Spec.Network = pick(d, d.networks...).Metadata.Name
+			}
+		} else {
+			d.drawInside(b)
+		}
+		d.backends = append(d.backends, b)
+		d.put(b)
+	}
+	d.drawBackendZone()
+}
+
+func target(at string) model.Target {
+	a := netip.MustParseAddrPort(at)
+	return model.Target{Host: a.Addr().String(), Port: int(a.Port())}
+}
+
+// drawInside draws a Backend in a Network, most often one that a Gateway has an
+// address in.
+func (d *draw) drawInside(b *model.Backend) {
+	g := pick(d, d.gateways...)
+	b.Spec.Network = pick(d, d.networks...).Metadata.Name
+	if at := d.presence(g); len(at) > 0 && !d.one(8) {
+		b.Spec.Network = pick(d, at...)
+	}
+	b.Spec.Targets = []model.Target{d.inside(b)}
+	if d.one(8) {
+		b.Spec.Targets = append(b.Spec.Targets, d.inside(b))
+	}
+	if d.one(8) {
+		b.Spec.Protocol = "https" // nobody has a certificate for it
+	}
+}
+
+// inside draws one target in a Network.
+func (d *draw) inside(b *model.Backend) model.Target {
+	port := pick(d, backendPorts...)
+	switch d.IntN(12) {
+	case 0, 1, 2, 3: // a Host that serves, most often in this Network
+		st := pick(d, d.servers...)
+		for range 3 {
+			if d.networkOf(d.host(st.serve).Spec.Subnet) == b.Spec.Network {
+				break
+			}
+			st = pick(d, d.servers...)
+		}
+		return model.Target{Host: "${Host/" + st.serve + ".address}", Port: st.port}
+	case 4: // the same by name
+		st := pick(d, d.servers...)
+		return model.Target{Host: st.serve + "." + backendZone, Port: st.port}
+	case 5, 6: // a machine behind a Link
+		if len(d.links) > 0 {
+			p := netip.MustParsePrefix(pick(d, d.links...).Spec.CIDRs[0])
+			return model.Target{Host: p.Addr().Next().Next().String(), Port: pick(d, port, port, port, closedPort)}
+		}
+	case 7: // the Gateway itself
+		b.Spec.Protocol = "https"
+		return model.Target{Host: "${Gateway/" + pick(d, d.gateways...).Metadata.Name + ".host}", Port: 443}
+	case 8:
+		if len(d.endpoints) > 0 {
+			b.Spec.Protocol = "https"
+			return model.Target{Host: "${Endpoint/" + pick(d, d.endpoints...).Metadata.Name + pick(d, ".address}", ".host}"), Port: 443}
+		}
+	case 9: // a name that is nowhere, or not here
+		return model.Target{Host: pick(d, "nosuch."+backendZone, "nosuch.example", "api.corp.example", "x.internal.test"), Port: port}
+	case 10: // a port that is closed
+		return model.Target{Host: "${Host/" + pick(d, d.servers...).serve + ".address}", Port: closedPort}
+	}
+	h := pick(d, d.hosts...)
+	if !slices.ContainsFunc(d.servers, func(st step) bool { return st.serve == h.Metadata.Name }) {
+		// It has not joined, and nothing comes back.
+		b.Spec.Timeout = "400ms"
+	}
+	return model.Target{Host: "${Host/" + h.Metadata.Name + ".address}", Port: port}
+}
+
+func (d *draw) host(name string) *model.Host {
+	return d.hosts[slices.IndexFunc(d.hosts, func(h *model.Host) bool { return h.Metadata.Name == name })]
+}
+
+// drawBackendZone gives Hosts that serve a name.
+func (d *draw) drawBackendZone() {
+	z := &model.Zone{Head: head("backends"), Spec: model.ZoneSpec{Domain: backendZone}}
+	for _, n := range d.networks {
+		if !d.one(4) {
+			z.Spec.Networks = append(z.Spec.Networks, n.Metadata.Name)
+		}
+	}
+	if len(z.Spec.Networks) == 0 {
+		return
+	}
+	seen := map[string]bool{}
+	for _, st := range d.servers {
+		if seen[st.serve] {
+			continue
+		}
+		seen[st.serve] = true
+		r := model.Record{Name: st.serve, Type: "A", Values: []string{"${Host/" + st.serve + ".address}"}}
+		if d.six(d.host(st.serve).Spec.Subnet) {
+			r.Type = "AAAA"
+		}
+		z.Spec.Records = append(z.Spec.Records, r)
+	}
+	d.zones = append(d.zones, z)
+	d.put(z)
+}
+
+// six tells whether a Subnet has IPv6 addresses.
+func (d *draw) six(subnet string) bool {
+	return slices.ContainsFunc(d.subnets, func(s *model.Subnet) bool {
+		return s.Metadata.Name == subnet && netip.MustParsePrefix(s.Spec.CIDR).Addr().Is6()
+	})
+}

@@ -1,0 +1,66 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package property
+
+import (
+	"fmt"
+
+	"postern.dev/postern/model"
+)
+
+func (d *draw) drawDomains() {
+	for i := range d.IntN(3) {
+		x := &model.Domain{Spec: model.DomainSpec{Type: pick(d, model.Regional, model.Edge, model.Private)}}
+		x.Metadata.Name = pick(d, "shop.example.com", "*.wild.example.org", "vip.corp.example")
+		if x.Spec.Type == model.Private {
+			x.Metadata.Name = pick(d, "vip.corp.example", "in.example.com")
+		}
+		x.Metadata.Name = fmt.Sprintf("%s%d", x.Metadata.Name, i)
+		gateway := ""
+		for _, a := range d.apis {
+			if (a.Spec.Type == model.Private) != (x.Spec.Type == model.Private) || gateway != "" && gateway != a.Spec.Gateway {
+				continue
+			}
+			stage := d.stageOf(a)
+			if stage == "" {
+				continue
+			}
+			gateway = a.Spec.Gateway
+			p := pick(d, "", "shop", "shop/v2", "o", "o/v1/items") + fmt.Sprint(len(x.Spec.Mappings))
+			if len(x.Spec.Mappings) == 0 && d.one(2) {
+				p = ""
+			}
+			x.Spec.Mappings = append(x.Spec.Mappings, model.Mapping{Path: p, API: a.Metadata.Name, Stage: stage})
+		}
+		if x.Spec.Type == model.Private {
+			for _, e := range d.endpoints {
+				if e.Spec.Gateway == gateway && !d.one(3) {
+					x.Spec.Endpoints = append(x.Spec.Endpoints, e.Metadata.Name)
+				}
+			}
+			if len(x.Spec.Endpoints) == 0 {
+				continue
+			}
+			if d.one(2) {
+				x.Spec.Policy = d.policy("")
+			}
+		}
+		if len(x.Spec.Mappings) == 0 {
+			continue
+		}
+		d.secure(x)
+		d.domains = append(d.domains, x)
+		d.put(x)
+	}
+}
+
+// secure gives some Domains a certificate, and has some ask callers for theirs.
+func (d *draw) secure(x *model.Domain) {
+	if d.one(4) {
+		x.Spec.TLS = &model.DomainTLS{Certificate: givenTo + x.Metadata.Name}
+	}
+	if d.one(4) {
+		x.Spec.ClientCA = &model.ClientCA{Bundle: clientBundle, Mode: pick(d, model.ClientOptional, model.ClientRequired, model.ClientRequired)}
+	}
+}
