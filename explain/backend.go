@@ -99,7 +99,7 @@ func (t *trail) send(to []request.Destination) {
 	}
 	if len(out) < len(to) {
 		for i, b := range out {
-			t.find(request.CodeBackendUnhealthy, b.leg.component, b.leg.at+" is not picked: "+why[i]+".")
+			t.find(request.CodeBackendUnhealthy, b.leg.component, "The target "+b.leg.at+" of "+b.leg.component+" is not picked: "+why[i]+".")
 		}
 	}
 }
@@ -168,15 +168,11 @@ func (t *trail) uncertain(good *trail, bad []*trail) {
 // unhealthy ends with a Backend all of whose targets were taken out. What is in
 // the way to the first is told too.
 func (t *trail) unhealthy(out []*trail, why []string) {
-	var text []string
-	for i, b := range out {
-		text = append(text, b.leg.at+": "+why[i])
-	}
 	c := out[0].leg.component
 	t.stop(answer.Hop{
 		Layer: answer.LayerBackend, Component: c, Outcome: answer.Stop, Code: request.CodeBackendUnhealthy,
 		Rule: &answer.Rule{Resource: c, Path: "spec.health"}, Evidence: evidenceProbe,
-		Reason: "No target of " + c + " is healthy (" + strings.Join(text, "; ") + "); look whether the service runs and answers the probe there.",
+		Reason: strings.Join(why, "; ") + "; no target of " + c + " is left: look whether the service runs and answers the probe there.",
 	}, answer.Symptom{
 		Kind: answer.Response, Status: request.Unavailable.Status, Body: request.Unavailable.Body,
 	}, stop{web: -1})

@@ -267,11 +267,11 @@ func TestExplainNeedsNoServer(t *testing.T) {
 		t.Errorf("exit %d %s%s", r.code, r.out, r.err)
 	}
 	sh.fails([]string{"explain", "--from", "internet", "https://x/"}, "client settings")
-	if out := sh.ok("get", "matrix", "edge", "-f", f); !strings.Contains(out, "gateway 443") || !strings.Contains(out, "internet") || !strings.Contains(out, "listen/refused at Gateway/edge") {
+	if out := sh.ok("get", "matrix", "gw", "-f", f); !strings.Contains(out, "gateway 443") || !strings.Contains(out, "internet") || !strings.Contains(out, "listen/refused at Gateway/gw") {
 		t.Errorf("matrix: %s", out)
 	}
 	var m answer.Matrix
-	if err := json.Unmarshal([]byte(sh.ok("get", "matrix", "gateway/edge", "-f", f, "-o", "json")), &m); err != nil || len(m.Rows) != 7 || len(m.Rows[0].Cells) != len(m.Sources) {
+	if err := json.Unmarshal([]byte(sh.ok("get", "matrix", "gateway/gw", "-f", f, "-o", "json")), &m); err != nil || len(m.Rows) != 7 || len(m.Rows[0].Cells) != len(m.Sources) {
 		t.Errorf("matrix: %+v, %v", m, err)
 	}
 	sh.fails([]string{"get", "matrix", "none", "-f", f}, "none")
