@@ -168,6 +168,7 @@ func written(policy []byte) bool {
 func (t *trail) arrival() request.Arrival {
 	a := arrive(&t.from, &t.to, &t.flow.Target, t.flow.Query.Dst)
 	a.Now, a.Method, a.Verify = t.w.Now, method(&t.q), !t.q.Insecure && a.TLS
+	a.Asked = a.TLS
 	if h, ok := header(&t.q, "host"); ok {
 		a.Host = h
 	}

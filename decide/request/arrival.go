@@ -32,6 +32,9 @@ type Arrival struct {
 	// Verify says that the caller still has to be content with the certificate.
 	// A question sets it; for a request that was received the caller has been.
 	Verify bool
+	// Asked says that the handshake is yet to come, whether the caller verifies
+	// or not: the arrival is a question.
+	Asked bool
 
 	// Host is the Host field, with or without a port.
 	Host string

@@ -132,7 +132,7 @@ func (j *judge) vouched(d *snapshot.Domain) bool {
 // answered.
 func (j *judge) certificate(d *snapshot.Domain, note string) bool {
 	j.v.stop(CodeClientCert, model.KindDomain, d.Name, note).Field = "spec.clientCA"
-	if j.a.Verify && note == NoteNoClientCert {
+	if (j.a.Asked || j.a.Verify) && note == NoteNoClientCert {
 		j.v.Symptom = Handshake
 		return j.every
 	}

@@ -89,7 +89,7 @@ func (d *draw) integrate(g *model.Gateway, n *model.Network) {
 	index := fmt.Sprint(len(d.gateways))
 	cidr := strings.TrimSuffix(strings.TrimSuffix(n.Spec.CIDRs[0], "0.0/16"), "0.0/17") + "1" + index + ".0/27"
 	if len(n.Spec.CIDRs) > 1 && d.one(4) {
-		cidr = strings.TrimSuffix(n.Spec.CIDRs[1], ":/48") + ":d" + index + "::/64"
+		cidr = strings.TrimSuffix(n.Spec.CIDRs[1], "::/48") + ":0:d" + index + "::/64"
 	}
 	s := &model.Subnet{Head: head(n.Metadata.Name + "-d" + index), Spec: model.SubnetSpec{Network: n.Metadata.Name, CIDR: cidr, DelegatedTo: g.Metadata.Name, InternetRoute: d.one(2)}}
 	if names := d.groupsOf(n.Metadata.Name); len(names) > 0 && d.one(4) {

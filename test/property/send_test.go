@@ -437,8 +437,8 @@ func (l *lab) exchange(ctx context.Context, conn net.Conn, r *http.Request, q an
 	resp, err := http.ReadResponse(bufio.NewReader(conn), r)
 	if err != nil {
 		o.kind, o.err = answer.Reset, errors.Join(unsent, err)
-		if _, alert := errors.AsType[tls.AlertError](err); alert {
-			o.kind = answer.TLS // of TLS 1.3 the caller's certificate is judged last
+		if alert, ok := errors.AsType[*net.OpError](err); ok && alert.Op == "remote error" {
+			o.kind = answer.TLS // in TLS 1.3 the caller's certificate is judged last
 			return
 		}
 		if errors.Is(err, context.DeadlineExceeded) || join.Symptom(err) == "timeout" {
