@@ -28,6 +28,13 @@ type leg struct {
 	placed bool
 }
 
+// unanswered is what the caller sees of a backend to which no connection comes
+// about in time.
+func (t *trail) unanswered() answer.Symptom {
+	r := request.ConnectTimedOut(request.CallTimeout(&t.web.verdict.Operation().Integration, t.leg.d.Backend))
+	return answer.Symptom{Kind: answer.Response, Status: r.Status, Body: r.Body}
+}
+
 // unreachable is what the caller sees of a backend that no flow is delivered
 // to.
 var unreachable = answer.Symptom{
@@ -194,7 +201,11 @@ func (t *trail) sent(ask *live) {
 		h.Evidence, h.Reason = evidenceProbe, strings.TrimSuffix(h.Reason, ".")+"; a connection was tried: "+reason
 	case ok:
 		h.Evidence, h.Reason, h.Outcome, h.Code = evidenceProbe, t.lookAt(code, reason), answer.Stop, code
-		t.stop(h, unreachable, stop{web: -1})
+		seen := unreachable
+		if code == request.CodeBackendTimeout {
+			seen = t.unanswered()
+		}
+		t.stop(h, seen, stop{web: -1})
 		return
 	case t.gateway() != nil:
 		g := model.Ref{Kind: model.KindGateway, Name: t.gateway().Name}.String()

@@ -10,6 +10,8 @@ import (
 
 	"postern.dev/postern/decide/flow"
 	"postern.dev/postern/decide/name"
+	"postern.dev/postern/snapshot"
+	"postern.dev/postern/snapshot/operation"
 )
 
 // The codes of the backend layer.
@@ -26,6 +28,21 @@ const (
 // ConnectTimeout bounds the making of a connection to a backend, apart from what
 // bounds the whole call.
 const ConnectTimeout = 10 * time.Second
+
+// DefaultTimeout bounds a call where neither the operation nor its Backend does.
+const DefaultTimeout = 29 * time.Second
+
+// CallTimeout bounds a whole call: as the operation says, or else its Backend,
+// if it has one.
+func CallTimeout(in *operation.Integration, b *snapshot.Backend) time.Duration {
+	switch {
+	case in.Timeout > 0:
+		return in.Timeout
+	case b != nil && b.Timeout != 0:
+		return b.Timeout
+	}
+	return DefaultTimeout
+}
 
 // ConnectTimedOut is the answer where no connection to a backend came about in
 // time: if the whole call may take longer than connecting, connecting failed;

@@ -12,7 +12,6 @@ import (
 	"crypto/x509"
 	"net"
 	"strings"
-	"time"
 
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/engine/gateway/exchange"
@@ -31,9 +30,6 @@ const (
 	CodeTLS       = request.CodeBackendTLS
 	CodeUnhealthy = request.CodeBackendUnhealthy
 )
-
-// DefaultTimeout bounds a call where neither the operation nor its Backend does.
-const DefaultTimeout = 29 * time.Second
 
 // Config is what a Runner is made of.
 type Config struct {

@@ -19,9 +19,10 @@ import (
 // host is written out, as it nearly always is, this costs no allocation.
 func (r *Runner) aim(j *Job, in *operation.Integration) error {
 	var path string
+	var b *snapshot.Backend
 	gateway := j.Arrival.Gateway.Name
 	if in.Backend != "" {
-		b := j.Snapshot.Backends[in.Backend]
+		b = j.Snapshot.Backends[in.Backend]
 		if b == nil || len(b.Targets) == 0 {
 			return fmt.Errorf("%w: there is no Backend/%s", request.ErrNoBackend, in.Backend)
 		}
@@ -33,7 +34,6 @@ func (r *Runner) aim(j *Job, in *operation.Integration) error {
 		if b.Network != nil {
 			j.call.Target.Zone = b.Network.Name
 		}
-		j.call.Timeout = b.Timeout
 		var err error
 		if path, err = j.expandPath("", in.URI.Pieces, in.Request); err != nil {
 			return err
@@ -47,12 +47,7 @@ func (r *Runner) aim(j *Job, in *operation.Integration) error {
 	if in.Insecure {
 		j.call.Target.Zone += insecure
 	}
-	if in.Timeout > 0 {
-		j.call.Timeout = in.Timeout
-	}
-	if j.call.Timeout == 0 {
-		j.call.Timeout = DefaultTimeout
-	}
+	j.call.Timeout = request.CallTimeout(in, b)
 	path, j.call.RawQuery, _ = strings.Cut(path, "?")
 	if in.AppendPath {
 		path = j.join(path, j.Verdict.Path)
