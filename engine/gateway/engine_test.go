@@ -70,6 +70,8 @@ func newLab(t testing.TB, document string) *lab {
 		Certificate: l.ca.certificate,
 		Roots:       l.ca.pool,
 		Recent:      remembered,
+		Management:  l.management,
+		Challenge:   challenges{l.ca},
 		Dial: func(ctx context.Context, _, network, host string, port uint16) (net.Conn, error) {
 			return l.dial(ctx, network, host, port)
 		},

@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"slices"
 
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/engine/gateway/exchange"
@@ -134,24 +133,21 @@ func verify(chain []*x509.Certificate, roots *x509.CertPool) bool {
 }
 
 // serving finds the Gateway, other than by its address, whose certificate is
-// good for name. Names are looked through in order, so that all connections
-// find the same one.
+// good for name: of several the first by name, so that all connections find the
+// same one.
 func serving(s *snapshot.Snapshot, name string) *snapshot.Gateway {
 	if name == "" {
 		return nil
 	}
-	names := make([]string, 0, len(s.Gateways))
-	var region *snapshot.Gateway
-	for n, g := range s.Gateways {
+	for _, g := range s.Gateways {
 		if request.Find(g, name) != nil {
 			return g
 		}
-		names = append(names, n)
 	}
-	slices.Sort(names)
-	for _, n := range names {
-		if _, ok := request.Certificate(s, s.Gateways[n], nil, name); ok && region == nil {
-			region = s.Gateways[n]
+	var region *snapshot.Gateway
+	for _, g := range s.Gateways {
+		if _, ok := request.Certificate(s, g, nil, name); ok && (region == nil || g.Name < region.Name) {
+			region = g
 		}
 	}
 	return region

@@ -484,6 +484,53 @@ func TestIdleConnectionsAreBoundedAndReaped(t *testing.T) {
 	})
 }
 
+func TestReviewClosesTheConnectionsThatNoLongerStand(t *testing.T) {
+	s := &script{answers: [][]string{{ok2, ok2}, {ok2, ok2}, {ok2, ok2}}}
+	p := pool(t, Config{Dial: s.dial})
+	mine, theirs := backend, backend
+	mine.From, theirs.From = "a", "b"
+	busy := get("/")
+	if err := p.Do(t.Context(), &Call{Target: mine}, busy); err != nil {
+		t.Fatal(err)
+	}
+	for _, tg := range []Target{mine, theirs} {
+		e := get("/")
+		if err := p.Do(t.Context(), &Call{Target: tg}, e); err != nil {
+			t.Fatal(err)
+		}
+		read(t, e)
+	}
+	if p.Idle() != 2 || p.Open() != 3 {
+		t.Fatalf("%d idle, %d open: a connection of one caller was used for another", p.Idle(), p.Open())
+	}
+	p.Review(func(t Target, c net.Conn) bool { return t == mine && c != nil })
+	if p.Idle() != 1 || p.Open() != 2 {
+		t.Errorf("%d idle, %d open; want 1 and 2", p.Idle(), p.Open())
+	}
+	if got := read(t, busy); got != "ok" {
+		t.Errorf("the call under way got %q", got)
+	}
+	if p.Idle() != 1 || p.Open() != 1 {
+		t.Errorf("%d idle, %d open; want 1 and 1", p.Idle(), p.Open())
+	}
+}
+
+func TestAReviewDuringADialCounts(t *testing.T) {
+	s := &script{answers: [][]string{{ok2}}}
+	var p *Pool
+	p = pool(t, Config{Dial: func(ctx context.Context, tg Target) (net.Conn, error) {
+		p.Review(func(Target, net.Conn) bool { return false })
+		return s.dial(ctx, tg)
+	}})
+	e := get("/")
+	if err := p.Do(t.Context(), &Call{Target: backend}, e); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, e); got != "ok" || p.Idle() != 0 {
+		t.Errorf("%q, %d idle: it was judged by what was before", got, p.Idle())
+	}
+}
+
 func TestCloseWhereDropsPooledAndRetiresBusyConnections(t *testing.T) {
 	s := &script{answers: [][]string{{ok2, ok2}}}
 	p := pool(t, Config{Dial: s.dial})
