@@ -162,7 +162,7 @@ func TestSuccessorOfAHostInheritsNoFlow(t *testing.T) {
 	}
 }
 
-// held opens a connection and proves that it is served.
+// held opens a connection.
 func held(t *testing.T, c *join.Client, address string) net.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
@@ -272,6 +272,13 @@ func TestGreedyHostDoesNotStarveOthers(t *testing.T) {
 		l := newLab(t, func(o *user.Options) { o.MaxConns = 16 })
 		a := l.join("a", "app", "10.1.1.10")
 		first, second := held(t, a, l.endpoint()+":443"), held(t, a, l.endpoint()+":443")
+		for range 2 {
+			select {
+			case <-l.served:
+			case <-time.After(wait):
+				t.Fatal("a's own are not served")
+			}
+		}
 		if _, err := say(to(a, l.endpoint()+":443"), wait); join.Symptom(err) != "reset" {
 			t.Fatalf("a third connection of a's: %v, want a reset", err)
 		}

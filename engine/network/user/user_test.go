@@ -70,6 +70,7 @@ type lab struct {
 
 	mu      sync.Mutex
 	origins []snapshot.Origin
+	served  chan struct{} // one for each connection
 	drops   chan string
 	// ahead is by how much, in nanoseconds, the engine's clock is ahead.
 	ahead atomic.Int64
@@ -78,7 +79,7 @@ type lab struct {
 // newLab starts two peered Networks: app with the hosts a and b and the Endpoint
 // ep, far with the host c; a site behind app; and the Gateway main.
 func newLab(t testing.TB, options ...func(*user.Options)) *lab {
-	l := &lab{t: t, objects: map[string]model.Object{}, hubs: map[string]wgkey.Private{}, keys: map[string]wgkey.Private{}, drops: make(chan string, 1024)}
+	l := &lab{t: t, objects: map[string]model.Object{}, hubs: map[string]wgkey.Private{}, keys: map[string]wgkey.Private{}, drops: make(chan string, 1024), served: make(chan struct{}, 1024)}
 	o := user.Options{
 		Listen: netip.MustParseAddr("127.0.0.1"),
 		Serve:  l.serve,
@@ -174,6 +175,10 @@ func (l *lab) serve(c net.Conn, o *snapshot.Origin) {
 	l.mu.Lock()
 	l.origins = append(l.origins, *o)
 	l.mu.Unlock()
+	select {
+	case l.served <- struct{}{}:
+	default:
+	}
 	line, err := bufio.NewReader(c).ReadString('\n')
 	if err != nil {
 		return
