@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"postern.dev/postern/compile"
+	"postern.dev/postern/decide/request"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 )
@@ -250,5 +251,123 @@ func TestMappingsAreOrderedByTheirNumberOfSegments(t *testing.T) {
 	const want = "orders/v2/items/categories orders/v1/items orders/v2/items averylongsegmentalone customers "
 	if strings.Join(got, " ") != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// serving asks for a path at a name on the public address and returns which API
+// serves it and which path is left below the mapping.
+func serving(s *snapshot.Snapshot, host, path string) (api, rest string) {
+	g := s.Gateways["main"]
+	v := request.Judge(s, &request.Arrival{
+		Gateway: g, Origin: &snapshot.Origin{}, Listens: g.PublicPorts[443], TLS: true, SNI: host, Host: host, Method: "GET", Path: path,
+	}, true)
+	if v.API == nil {
+		return "", ""
+	}
+	return v.API.Name, v.Path
+}
+
+// The table of AWS's "Use API mappings to connect API stages to a custom domain
+// name for REST APIs", and what surrounds it.
+func TestTheLongestMappingServes(t *testing.T) {
+	objects := public(nil)[:1]
+	api := func(name string) {
+		objects = append(objects,
+			&model.API{Head: named(name), Spec: model.APISpec{Gateway: "main", Type: model.Regional, OpenAPI: []byte(`"example:petstore"`)}},
+			&model.Stage{Head: named(name + ".prod"), Spec: model.StageSpec{Deployment: model.Latest}})
+	}
+	domain := func(name string, mappings ...string) {
+		d := &model.Domain{Head: named(name), Spec: model.DomainSpec{Type: model.Edge}}
+		for _, m := range mappings {
+			path, to, _ := strings.Cut(m, "=")
+			d.Spec.Mappings = append(d.Spec.Mappings, model.Mapping{Path: path, API: to, Stage: "prod"})
+		}
+		objects = append(objects, d)
+	}
+	for _, n := range []string{"api1", "api2", "api3", "api4"} {
+		api(n)
+	}
+	domain("shop.example", "=api1", "orders/v1/items=api2", "orders/v2/items=api3", "orders/v2/items/categories=api4")
+	domain("bare.example", "orders=api1", "Orders=api2", "$-_.+!*'()=api3")
+	domain("*.shop.example", "=api2")
+	domain("exact.shop.example", "=api3")
+	s := new(compile.Compiler).Compile(admit(t, objects...), options).Snapshot
+	for _, x := range []struct{ host, path, api, rest string }{
+		{"shop.example", "/orders/v1/items", "api2", "/"},
+		{"shop.example", "/orders/v1/items/123", "api2", "/123"},
+		{"shop.example", "/orders/v2/items/categories/5", "api4", "/5"},
+		{"shop.example", "/customers", "api1", "/customers"},
+
+		{"shop.example", "/orders/v2/items", "api3", "/"},
+		{"shop.example", "/orders/v2/items/", "api3", "/"},
+		{"shop.example", "/orders/v2/itemsandmore", "api1", "/orders/v2/itemsandmore"},
+		{"shop.example", "/orders/v2", "api1", "/orders/v2"},
+		{"shop.example", "/ping", "api1", "/ping"},
+		{"bare.example", "/orders/1", "api1", "/1"},
+		{"bare.example", "/Orders/1", "api2", "/1"},
+		{"bare.example", "/$-_.+!*'()/1", "api3", "/1"},
+		{"bare.example", "/customers", "", ""},
+		{"bare.example", "/", "", ""},
+		{"any.shop.example", "/pets", "api2", "/pets"},
+		{"exact.shop.example", "/pets", "api3", "/pets"},
+		{"two.labels.shop.example", "/pets", "", ""},
+	} {
+		if api, rest := serving(s, x.host, x.path); api != x.api || rest != x.rest {
+			t.Errorf("%s%s: %q serves %q, want %q and %q", x.host, x.path, api, rest, x.api, x.rest)
+		}
+	}
+}
+
+func TestADomainStaysWhenTheExecuteAPINameIsDisabled(t *testing.T) {
+	objects := public(nil)
+	objects[1].(*model.API).Spec.DisableExecuteAPIEndpoint = true
+	s := new(compile.Compiler).Compile(admit(t, objects...), options).Snapshot
+	g := s.Gateways["main"]
+	for host, allowed := range map[string]bool{"shop.example": true, s.APIs["open"].Host: false} {
+		path := "/pets"
+		if !allowed {
+			path = "/prod/pets"
+		}
+		v := request.Judge(s, &request.Arrival{
+			Gateway: g, Origin: &snapshot.Origin{}, Listens: g.PublicPorts[443], TLS: true, SNI: host, Host: host, Method: "GET", Path: path,
+		}, true)
+		if v.Allowed != allowed {
+			t.Errorf("%s: allowed is %t", host, v.Allowed)
+		}
+	}
+}
+
+func TestWhatCollidesIsRefusedAndNothingChanged(t *testing.T) {
+	before := admit(t, public(nil)...)
+	twin := &model.Domain{Head: named("shop.example"), Spec: model.DomainSpec{Type: model.Edge, Mappings: []model.Mapping{{API: "open", Stage: "prod"}}}}
+	private := &model.Domain{Head: named("inside.example"), Spec: model.DomainSpec{Type: model.Private, Mappings: []model.Mapping{{API: "open", Stage: "prod"}}}}
+	mapped := &model.Domain{Head: named("more.example"), Spec: model.DomainSpec{Type: model.Edge, Mappings: []model.Mapping{
+		{Path: "a/b", API: "open", Stage: "prod"}, {Path: "/a/b/", API: "open", Stage: "prod"},
+	}}}
+	upper := &model.Domain{Head: named("Shop.example"), Spec: twin.Spec}
+	for _, x := range []struct {
+		name string
+		puts []model.Object
+		want []string
+	}{
+		{"one Domain twice", []model.Object{twin, model.Clone(twin)}, []string{"Domain/shop.example", "twice"}},
+		{"a Domain in capitals", []model.Object{upper}, []string{"Shop.example", "metadata.name"}},
+		{"one mapping twice", []model.Object{mapped}, []string{"Domain/more.example", "spec.mappings[1].path", "mapped at [0] already"}},
+		{"a private Domain without an Endpoint", []model.Object{private}, []string{"Domain/inside.example", "spec.endpoints", "is missing"}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			set, _, err := model.Admit(before, model.Change{Puts: x.puts}, model.Options{})
+			if err == nil {
+				t.Fatalf("admitted: %v", set.Names(model.KindDomain))
+			}
+			for _, w := range x.want {
+				if !strings.Contains(err.Error(), w) {
+					t.Errorf("%q does not say %q", err, w)
+				}
+			}
+			if n := before.Names(model.KindDomain); len(n) != 1 {
+				t.Errorf("the set was changed: %v", n)
+			}
+		})
 	}
 }
