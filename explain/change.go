@@ -95,6 +95,8 @@ func specOf(o model.Object) any {
 		return o.Spec
 	case *model.Stage:
 		return o.Spec
+	case *model.Zone:
+		return o.Spec
 	case *model.SecurityGroupAuthorization:
 		return o.Spec
 	}

@@ -37,6 +37,7 @@ func proposeName(t *trail) []change {
 		}
 	}
 	out = append(out, t.recordInZone()...)
+	out = append(out, t.ownZone()...)
 	return append(out, t.nearName()...)
 }
 
@@ -66,6 +67,37 @@ func (t *trail) recordInZone() []change {
 	}
 	z.Spec.Records = append(slices.Clone(z.Spec.Records), r)
 	return []change{put("put "+v.Name+" into Zone/"+z.Metadata.Name+", which hides the public answer, with the address of "+public.Owner.String(), z, op)}
+}
+
+// ownZone proposes a private zone for a name of an injected Gateway, in a
+// Network that is not the Gateway's and so does not have the name: one for this
+// name alone, which shadows no other.
+func (t *trail) ownZone() []change {
+	if t.from.net == nil {
+		return nil
+	}
+	var out []change
+	for _, name := range keys(t.s.Gateways) {
+		g := t.s.Gateways[name]
+		if !g.Injected() || g.Hosts[t.to.name] == nil || g.Hosts[t.to.name].Endpoint != nil {
+			continue
+		}
+		a := g.Nodes[0].Addr
+		z := &model.Zone{
+			Head: model.Head{Metadata: model.Metadata{Name: t.from.net.Name + "-" + strings.ReplaceAll(t.to.name, ".", "-")}},
+			Spec: model.ZoneSpec{
+				Networks: []string{t.from.net.Name}, Domain: t.to.name,
+				Records: []model.Record{{Name: "@", Type: "A", Values: []string{a.String()}}},
+			},
+		}
+		if a.Is6() {
+			z.Spec.Records[0].Type = "AAAA"
+		}
+		if !t.w.Set.Has(model.RefOf(z)) {
+			out = append(out, create("make a private zone for "+t.to.name+" in Network/"+t.from.net.Name+", with the address of Gateway/"+name, z))
+		}
+	}
+	return out
 }
 
 // maxTypos is how many letters a name may differ in to be taken for another.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"postern.dev/postern/decide/flow"
+	"postern.dev/postern/decide/iam"
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
@@ -115,6 +116,7 @@ func (t *trail) judged(a request.Arrival, known int) {
 		switch s.Outcome {
 		case request.Stop:
 			t.stop(h, t.refusal(), stop{in: w, web: i})
+			t.noEndpoint(&s)
 			switch {
 			case s.Code == request.CodeStageNotDeployed:
 				t.undeployable()
@@ -126,6 +128,31 @@ func (t *trail) judged(a request.Arrival, known int) {
 			t.find(s.Code, h.Component, h.Reason)
 		}
 		t.hop(h)
+	}
+}
+
+// noEndpoint tells of a policy that asks for an Endpoint where the caller came
+// to the Gateway's own node: no such condition ever holds there.
+func (t *trail) noEndpoint(s *request.Step) {
+	a := &t.web.arrival
+	if s.Policy == nil || a.Origin.Node == "" {
+		return
+	}
+	r := request.Asked(a, &t.web.verdict, s.Component.Kind == model.KindDomain)
+	for _, st := range iam.Explain(s.Policy, &r).Statements {
+		for _, c := range st.Checks {
+			switch strings.ToLower(c.Key) {
+			case "aws:sourcevpce", "aws:sourcevpc", "aws:vpcsourceip", "postern:sourceendpoint":
+			default:
+				continue
+			}
+			if !c.Missing {
+				continue
+			}
+			t.find(s.Code, s.Component.String(), "The policy of "+s.Component.String()+" asks for "+c.Key+", which a request has that comes through an Endpoint; Gateway/"+
+				a.Gateway.Name+" is injected, and this one came to its own address in Network/"+t.flow.Target.Network.Name+".")
+			return
+		}
 	}
 }
 
@@ -174,6 +201,7 @@ func (t *trail) arrival() request.Arrival {
 	}
 	if d := request.Authority(a.Gateway, a.Endpoint, a.SNI); d != nil && a.TLS && t.q.ClientCertSubject != "" {
 		a.ClientCert = &request.ClientCert{Domain: d.Name, Subject: t.q.ClientCertSubject}
+		t.assume("the authorities of Domain/" + d.Name + " vouch for the certificate of " + t.q.ClientCertSubject)
 	}
 	a.APIID, a.HasAPIID = header(&t.q, apiIDHeader)
 	a.Key, a.HasKey = header(&t.q, "x-api-key")

@@ -5,7 +5,10 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -19,6 +22,7 @@ import (
 func newExplainCommand(a *app) *cobra.Command {
 	var q answer.Question
 	var headers, files []string
+	var certificate string
 	var f format
 	var color bool
 	c := &cobra.Command{
@@ -35,6 +39,13 @@ func newExplainCommand(a *app) *cobra.Command {
 					return usage("-H %q is not of the form 'name: value'", h)
 				}
 				q.Headers = append(q.Headers, answer.Header{Name: name, Value: strings.TrimSpace(value)})
+			}
+			if certificate != "" {
+				subject, err := subjectOf(certificate)
+				if err != nil {
+					return err
+				}
+				q.ClientCertSubject = subject
 			}
 			ans, err := a.explain(cmd.Context(), q, files)
 			if err != nil {
@@ -58,6 +69,7 @@ func newExplainCommand(a *app) *cobra.Command {
 	fl.StringVarP(&q.Method, "request", "X", "", "method; default GET")
 	fl.StringArrayVarP(&headers, "header", "H", nil, "header field 'name: value'; may be repeated")
 	fl.BoolVarP(&q.Insecure, "insecure", "k", false, "the caller does not verify certificates")
+	fl.StringVar(&certificate, "cert", "", "PEM file with the certificate that the caller shows")
 	filesFlag(c, &files)
 	fl.Lookup("file").Usage = "ask these manifests instead of a server; may be repeated"
 	outputFlag(c, &f)
@@ -66,14 +78,33 @@ func newExplainCommand(a *app) *cobra.Command {
 	return c
 }
 
+// subjectOf reads the subject of the first certificate in a PEM file.
+func subjectOf(file string) (string, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return "", fmt.Errorf("%s: the certificate does not parse: %w", file, err)
+		}
+		return c.Subject.String(), nil
+	}
+	return "", fmt.Errorf("%s: there is no certificate in PEM form; give the file that the caller sends with --cert", file)
+}
+
 // explain asks manifests if there are any, else the server.
 func (a *app) explain(ctx context.Context, q answer.Question, files []string) (answer.Answer, error) {
 	if len(files) > 0 {
-		os, err := a.load(files)
+		objects, err := a.load(files)
 		if err != nil {
 			return answer.Answer{}, err
 		}
-		w, err := explain.Manifests(os, "", time.Now())
+		w, err := explain.Manifests(objects, "", time.Now())
 		if err != nil {
 			return answer.Answer{}, err
 		}
