@@ -46,7 +46,7 @@ func TestWhatTheEnginesCannotBringUpIsACondition(t *testing.T) {
 		Data: t.TempDir(), Management: "127.0.0.1:0",
 		WireGuard: netip.MustParseAddr("127.0.0.1"), Low: udp, High: udp,
 		Public:      netip.MustParseAddr("127.0.0.1"),
-		PublicPorts: map[uint16]uint16{443: uint16(tcp.Addr().(*net.TCPAddr).Port)}, //nolint:gosec // a port
+		PublicPorts: map[uint16]uint16{443: uint16(tcp.Addr().(*net.TCPAddr).Port), 3443: 0}, //nolint:gosec // a port
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -18,8 +18,10 @@ import (
 
 	"postern.dev/postern/client"
 	"postern.dev/postern/demo"
+	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/instance"
 	"postern.dev/postern/manifest"
+	"postern.dev/postern/model"
 )
 
 // world is a Postern with machines that join it for real.
@@ -289,4 +291,201 @@ func TestBackendsInNetworksAreDialledFromTheGatewaysOwnAddress(t *testing.T) {
 			t.Errorf("%s: what cannot be delivered took %s", x.url, took)
 		}
 	}
+}
+
+func TestAPooledConnectionEndsWithItsPermission(t *testing.T) {
+	w := start(t, instance.Options{}, private+backend("named", "edge", "hello", "{network: corp, targets: [{host: store.corp.example, port: 8080}]}"))
+	if err := w.callers.Serve(t.Context(), "host/store", 8080); err != nil {
+		t.Fatal(err)
+	}
+	c := w.client(internetCaller)
+	const url = "https://edge.postern.internal/named/hello"
+	if got, _ := w.get(c, url); !strings.HasPrefix(got, "200") {
+		t.Fatal(got)
+	}
+	w.apply(`
+apiVersion: postern/v1
+kind: SecurityGroup
+metadata: {name: backends}
+spec: {network: corp, rules: [{name: other, direction: inbound, protocol: tcp, ports: ["8081"], from: ["group:edge-managed"]}]}
+`)
+	got, h := w.get(c, url)
+	if !strings.HasPrefix(got, "504") || w.code(h) != "sg/no-inbound-rule" {
+		t.Errorf("the connection from before is used: %s", got)
+	}
+}
+
+// condition waits for a condition of a resource.
+func (w *world) condition(ref model.Ref, typ string, want bool) model.Condition {
+	w.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	defer cancel()
+	for {
+		r, err := w.api.Get(ctx, ref)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, c := range r.Status.Conditions {
+			if c.Type == typ && c.Status == want && c.Reason != "NotProbed" {
+				return c
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			w.t.Fatalf("%s: %s never became %v: %+v", ref, typ, want, r.Status.Conditions)
+		}
+	}
+}
+
+func TestTargetsThatDoNotAnswerGetNoCalls(t *testing.T) {
+	w := start(t, instance.Options{}, private+
+		backend("both", "edge", "hello", `{network: corp, targets: [{host: 10.20.1.10, port: 8080}, {host: 10.20.1.10, port: 8081}], health: {path: /, interval: 1s, unhealthyAfter: 1, healthyAfter: 1}}`))
+	if err := w.callers.Serve(t.Context(), "host/store", 8080); err != nil {
+		t.Fatal(err)
+	}
+	ref := model.Ref{Kind: model.KindBackend, Name: "both"}
+	c := w.client(internetCaller)
+	const url = "https://edge.postern.internal/both/hello"
+	if got := w.condition(ref, "Healthy", false); !strings.Contains(got.Message, "10.20.1.10:8081 from Gateway/edge") || strings.Contains(got.Message, ":8080") {
+		t.Errorf("%+v", got)
+	}
+	for range 8 {
+		if got, _ := w.get(c, url); !strings.HasPrefix(got, "200 host/store answers at port 8080") {
+			t.Fatal(got)
+		}
+	}
+	a, err := w.api.Explain(t.Context(), answer.Question{From: "internet/" + internetCaller, URL: url})
+	if err != nil || a.Verdict != answer.Allow {
+		t.Errorf("%v, %s %s", err, a.Verdict, a.Code)
+	}
+
+	if err := w.callers.Withdraw("host/store", 8080); err != nil {
+		t.Fatal(err)
+	}
+	waiting, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for {
+		got, h := w.get(c, url)
+		if got == `503 {"message":"Service Unavailable"}` && w.code(h) == "backend/unhealthy" {
+			break
+		}
+		if waiting.Err() != nil {
+			t.Fatalf("all are out: %s", got)
+		}
+	}
+	a, err = w.api.Explain(t.Context(), answer.Question{From: "internet/" + internetCaller, URL: url})
+	if err != nil || a.Code != "backend/unhealthy" || a.Symptom.Status != 503 {
+		t.Errorf("%v, %s %s %+v", err, a.Verdict, a.Code, a.Symptom)
+	}
+
+	if err := w.callers.Serve(t.Context(), "host/store", 8080, 8081); err != nil {
+		t.Fatal(err)
+	}
+	w.condition(ref, "Healthy", true)
+	if got, _ := w.get(c, url); !strings.HasPrefix(got, "200") {
+		t.Errorf("they are back: %s", got)
+	}
+}
+
+func TestExplainTriesTheBackend(t *testing.T) {
+	w := start(t, instance.Options{}, private+backend("named", "edge", "hello", "{network: corp, targets: [{host: store.corp.example, port: 8080}]}"))
+	ask := func() answer.Answer {
+		t.Helper()
+		a, err := w.api.Explain(t.Context(), answer.Question{From: "internet/" + internetCaller, URL: "https://edge.postern.internal/named/hello"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	if err := w.callers.Serve(t.Context(), "host/store", 9999); err != nil {
+		t.Fatal(err)
+	}
+	if a := ask(); a.Code != "backend/refused" || a.Symptom.Status != 504 {
+		t.Errorf("nothing listens: %s %s %+v", a.Verdict, a.Code, a.Symptom)
+	}
+	if err := w.callers.Serve(t.Context(), "host/store", 8080); err != nil {
+		t.Fatal(err)
+	}
+	if a := ask(); a.Verdict != answer.Allow || a.Code != "backend/ok" {
+		t.Errorf("it listens: %s %s", a.Verdict, a.Code)
+	}
+}
+
+func TestRealSocketsServeEveryPublishedPortAndHeedGroups(t *testing.T) {
+	ports := map[uint16]uint16{443: freePort(t), 3443: freePort(t)}
+	w := start(t, instance.Options{Public: netip.MustParseAddr("127.0.0.1"), PublicPorts: ports}, private+`
+---
+apiVersion: postern/v1
+kind: SecurityGroup
+metadata: {name: inside}
+spec: {network: corp, rules: [{name: inside, direction: inbound, protocol: tcp, ports: ["443"], from: ["tag:VirtualNetwork"]}]}
+---
+apiVersion: postern/v1
+kind: Gateway
+metadata: {name: shut}
+spec: {region: eu-1, networkMode: external, subnet: gateways, securityGroups: [inside]}
+---
+apiVersion: postern/v1
+kind: Gateway
+metadata: {name: within}
+spec: {region: eu-1, networkMode: internal, subnet: gateways}
+`)
+	dial := func(name, port string) string {
+		t.Helper()
+		tr := &http.Transport{
+			TLSClientConfig:   &tls.Config{RootCAs: w.roots, MinVersion: tls.VersionTLS12},
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+				_, p, err := net.SplitHostPort(address)
+				if err != nil {
+					return nil, err
+				}
+				n := uint16(443)
+				if p == "3443" {
+					n = 3443
+				}
+				return new(net.Dialer).DialContext(ctx, "tcp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), ports[n]).String())
+			},
+		}
+		path := "/ServiceStatus"
+		if strings.Count(name, ".") == 2 {
+			path = "/status-0123456789abcdef"
+		}
+		got, _ := w.get(&http.Client{Transport: tr, Timeout: 10 * time.Second}, "https://"+name+":"+port+path)
+		if strings.Contains(got, "connection reset by peer") {
+			return "reset"
+		}
+		return got
+	}
+	const ok = `200 {"status":"ok"}`
+	for _, x := range []struct{ name, port, want string }{
+		{"open.postern.internal", "443", "200 "},
+		{"open.management.postern.internal", "443", ok},
+		{"open.management.postern.internal", "3443", ok},
+		{"open.configuration.postern.internal", "443", ok},
+		{"edge.postern.internal", "443", "200 "},
+		{"edge.management.postern.internal", "3443", ok},
+		{"edge.configuration.postern.internal", "443", `403 {"message":"Forbidden"}`}, // the gateway, which serves nothing under that name
+		{"shut.postern.internal", "443", "reset"},
+		{"within.postern.internal", "443", "reset"},
+		{"within.management.postern.internal", "3443", ok},
+	} {
+		if got := dial(x.name, x.port); got != x.want {
+			t.Errorf("%s:%s: %s, want %s", x.name, x.port, got, x.want)
+		}
+	}
+}
+
+// freePort is a TCP port that nobody has at the moment.
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).AddrPort().Port()
 }

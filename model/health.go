@@ -48,7 +48,7 @@ func (c *check) health(h *BackendHealth) {
 	}
 	interval, known := c.span("spec.health.interval", h.Interval, DefaultHealthInterval, time.Second, time.Hour)
 	timeout, ok := c.span("spec.health.timeout", h.Timeout, DefaultHealthTimeout, 100*time.Millisecond, time.Minute)
-	if known && ok && timeout > interval {
+	if known && ok && h.Timeout != "" && timeout > interval {
 		c.fail("spec.health.timeout", "%s is longer than the interval of %s; a probe ends before the next begins", timeout, interval)
 	}
 	for _, n := range []struct {

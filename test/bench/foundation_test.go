@@ -98,7 +98,7 @@ const publicPort = 20443
 func stage(b *testing.B, data string) *demo.Stage {
 	b.Helper()
 	s, err := demo.NewStage(b.Context(), data, instance.Options{
-		Public: netip.MustParseAddr("127.0.0.1"), PublicPorts: map[uint16]uint16{443: publicPort},
+		Public: netip.MustParseAddr("127.0.0.1"), PublicPorts: map[uint16]uint16{443: publicPort, 3443: 0},
 	})
 	if err != nil {
 		b.Fatal(err)
