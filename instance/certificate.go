@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"postern.dev/postern/compile"
+	"postern.dev/postern/control/acme"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 )
@@ -107,21 +108,25 @@ func (i *Instance) acmeCertificate(name string) []model.Condition {
 	if !ok {
 		return nil
 	}
+	return []model.Condition{obtainedCertificate(s, i.opts.Now())}
+}
+
+func obtainedCertificate(s acme.State, now time.Time) model.Condition {
 	again := ""
 	if s.Err != nil {
 		again = fmt.Sprintf(": %s; it is tried again at %s", s.Err, stamp(s.Next))
 	}
 	switch {
 	case s.Leaf == nil && s.Err == nil:
-		return []model.Condition{certificateCondition(false, "Pending", "a certificate is being obtained from %s; until then the private CA's is served", s.Directory)}
+		return certificateCondition(false, "Pending", "a certificate is being obtained from %s; until then the private CA's is served", s.Directory)
 	case s.Leaf == nil:
-		return []model.Condition{certificateCondition(false, "NotObtained", "the private CA's certificate is served, for %s issued none%s", s.Directory, again)}
-	case !i.opts.Now().Before(s.Leaf.NotAfter):
-		return []model.Condition{certificateCondition(false, "Ended", "the certificate has ended at %s, and %s renewed it not%s", stamp(s.Leaf.NotAfter), s.Directory, again)}
+		return certificateCondition(false, "NotObtained", "the private CA's certificate is served, because %s has issued none%s", s.Directory, again)
+	case !now.Before(s.Leaf.NotAfter):
+		return certificateCondition(false, "Ended", "the certificate has ended at %s, and %s has not renewed it%s", stamp(s.Leaf.NotAfter), s.Directory, again)
 	case s.Err != nil:
-		return []model.Condition{certificateCondition(true, "NotRenewed", "valid until %s, but %s renewed it not%s", stamp(s.Leaf.NotAfter), s.Directory, again)}
+		return certificateCondition(true, "NotRenewed", "valid until %s, but %s has not renewed it%s", stamp(s.Leaf.NotAfter), s.Directory, again)
 	}
-	return []model.Condition{certificateCondition(true, "Obtained", "valid until %s, from %s", stamp(s.Leaf.NotAfter), s.Directory)}
+	return certificateCondition(true, "Obtained", "valid until %s, from %s", stamp(s.Leaf.NotAfter), s.Directory)
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -13,6 +13,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -26,6 +27,7 @@ import (
 
 	"postern.dev/postern/client"
 	"postern.dev/postern/client/wire"
+	"postern.dev/postern/control/acme"
 	"postern.dev/postern/model"
 )
 
@@ -196,6 +198,31 @@ func TestAGivenCertificateIsWarnedOfAheadAndAfterItsEnd(t *testing.T) {
 		a, err := s.client.Apply(t.Context(), []model.Object{given}, dry)
 		if err != nil || !strings.Contains(strings.Join(a.Warnings, "\n"), "CertificateExpires") {
 			t.Errorf("dry %t: %q, %v", dry, a.Warnings, err)
+		}
+	}
+}
+
+func TestTheStateOfACertificateByACMEIsToldInWords(t *testing.T) {
+	now := time.Date(2026, 11, 22, 8, 0, 0, 0, time.UTC)
+	leaf := &x509.Certificate{NotAfter: now.Add(time.Hour)}
+	const directory = "https://acme.test/dir"
+	failed, next := errors.New("rate limited"), now.Add(time.Minute)
+	for _, x := range []struct {
+		state  acme.State
+		valid  bool
+		reason string
+		words  string
+	}{
+		{acme.State{}, false, "Pending", "is being obtained from " + directory + "; until then the private CA's is served"},
+		{acme.State{Err: failed, Next: next}, false, "NotObtained", "rate limited; it is tried again at 2026-11-22T08:01:00Z"},
+		{acme.State{Leaf: leaf, Next: next}, true, "Obtained", "valid until 2026-11-22T09:00:00Z, from " + directory},
+		{acme.State{Leaf: leaf, Err: failed, Next: next}, true, "NotRenewed", "valid until 2026-11-22T09:00:00Z, but"},
+		{acme.State{Leaf: &x509.Certificate{NotAfter: now}, Err: failed, Next: next}, false, "Ended", "has ended at 2026-11-22T08:00:00Z"},
+	} {
+		x.state.Directory = directory
+		c := obtainedCertificate(x.state, now)
+		if c.Type != "CertificateValid" || c.Status != x.valid || c.Reason != x.reason || !strings.Contains(c.Message, x.words) {
+			t.Errorf("%+v, want %t %s: %s", c, x.valid, x.reason, x.words)
 		}
 	}
 }

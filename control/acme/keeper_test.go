@@ -14,6 +14,7 @@ import (
 	"errors"
 	"math/big"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -335,4 +336,28 @@ func TestHandshakesDoNotAllocateForTheCertificate(t *testing.T) {
 			t.Errorf("%v allocations", n)
 		}
 	})
+}
+
+// Follow runs with every publication: ten thousand names, one of which asks.
+func BenchmarkFollow(b *testing.B) {
+	s := mem.New(store.Limits{})
+	r, err := registry.Open(b.Context(), registry.Options{
+		Store:   s,
+		Compile: func(registry.Input) registry.Output { return registry.Output{Snapshot: &snapshot.Snapshot{}} },
+		Publish: func(*snapshot.Snapshot) {},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	k := New(Options{Documents: r, Dial: func(context.Context, string, uint16) (net.Conn, error) { return nil, errors.New("no") }})
+	snap := asking(shop)
+	for i := range 10_000 {
+		snap.Gateways["main"].Hosts[strconv.Itoa(i)] = &snapshot.Host{Kind: snapshot.HostExecuteAPI}
+	}
+	for b.Loop() {
+		k.Follow(snap)
+	}
+	if err := errors.Join(k.Close(), r.Close(), s.Close()); err != nil {
+		b.Fatal(err)
+	}
 }
