@@ -71,6 +71,7 @@ func (c *conn) reset(s *Server, nc net.Conn, o *snapshot.Origin) {
 	c.phase, c.first, c.unread = waiting, true, false
 	c.headBy, c.readBy, c.armedR, c.armedW = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	c.idle.Store(false)
+	c.req.aborted.Store(false) // of the last connection, if its client was gone before the answer
 }
 
 // release gives c back for another connection.

@@ -461,6 +461,32 @@ func TestPanicEndsItsOwnConnectionOnly(t *testing.T) {
 	}
 }
 
+// A connection's memory serves later ones: what ended it is not theirs.
+func TestUploadThatWasGivenUpSpoilsNoLaterConnection(t *testing.T) {
+	gone := make(chan net.Conn, 1)
+	s := &Server{Handler: func(e *exchange.Exchange) {
+		if e.Request.Length > 0 {
+			(<-gone).Close() // before the answer
+			e.Request.Body.(exchange.Aborter).Abort()
+		}
+		e.Reply(200, nil, nil)
+	}}
+	for range 8 { // as many as it takes to be given the same memory
+		c := connect(t, s).send("POST / HTTP/1.1\r\n" + hostA + "Content-Length: 5\r\n\r\nab")
+		gone <- c.Conn
+		if err := <-c.done; err == nil {
+			t.Error("an answer to nobody was written")
+		}
+		c = connect(t, s).send("GET / HTTP/1.1\r\n" + hostA + "Connection: close\r\n\r\n")
+		if res, _ := c.answer("GET"); res.StatusCode != 200 {
+			t.Errorf("the next connection got %d", res.StatusCode)
+		}
+		if err := <-c.done; err != nil {
+			t.Errorf("the next connection ended with %v", err)
+		}
+	}
+}
+
 func TestBodyThatFailsDoesNotLookWhole(t *testing.T) {
 	for _, length := range []int64{-1, 100} {
 		broken := errors.New("the source broke")
