@@ -35,6 +35,7 @@ type endpoint struct {
 	udp    *net.UDPAddr
 	src    source      // the local address the peer reached us at, if that matters
 	anySrc atomic.Bool // src is no longer usable
+	single atomic.Bool // the way there is too narrow for trains
 }
 
 var _ conn.Endpoint = (*endpoint)(nil)
@@ -244,17 +245,21 @@ func (s *socket) send(bufs [][]byte, e *endpoint) error {
 	ms := s.msgs.Get().(*[]ipv6.Message)
 	defer s.msgs.Put(ms)
 	for len(bufs) > 0 {
-		gso := s.gso.Load()
+		gso := s.gso.Load() && !e.single.Load()
 		n, used := pack(*ms, bufs, e, gso)
 		err := s.write((*ms)[:n])
 		for i := range n {
 			(*ms)[i].Buffers = nil
 		}
 		if err != nil {
+			// Without trains from now on. What was sent already arrives twice and is
+			// dropped as a replay.
 			if gso && gsoRefused(err) {
-				// The interface cannot cut trains: send one by one from now on. What
-				// was sent already arrives twice and is dropped as a replay.
 				s.gso.Store(false)
+				continue
+			}
+			if gso && trainTooWide(err) {
+				e.single.Store(true) // others may have a wider way
 				continue
 			}
 			if e.src != (source{}) && !e.anySrc.Swap(true) {

@@ -56,10 +56,15 @@ func setOptions(c *net.UDPConn, at netip.Addr) (gso, gro bool) {
 	return gso, gro
 }
 
-// gsoRefused reports whether the interface or the kernel refuses trains: EIO is a
-// card without checksum offload, EINVAL a train of segments above the path MTU.
-func gsoRefused(err error) bool {
-	return errors.Is(err, unix.EIO) || errors.Is(err, unix.EINVAL)
+// gsoRefused reports whether the interface refuses trains: EIO is a card without
+// checksum offload.
+func gsoRefused(err error) bool { return errors.Is(err, unix.EIO) }
+
+// trainTooWide reports whether the segments of a train are above the path MTU,
+// where single datagrams would be cut into fragments. EMSGSIZE is what kernels say
+// in place of EINVAL since 6.14.
+func trainTooWide(err error) bool {
+	return errors.Is(err, unix.EMSGSIZE) || errors.Is(err, unix.EINVAL)
 }
 
 // header appends a control message header for n bytes and returns where its data

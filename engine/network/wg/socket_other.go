@@ -18,6 +18,7 @@ type source struct{}
 
 func setOptions(*net.UDPConn, netip.Addr) (gso, gro bool) { return false, false }
 func gsoRefused(error) bool                               { return false }
+func trainTooWide(error) bool                             { return false }
 func appendSegmentSize(oob []byte, _ int) []byte          { return oob }
 func appendSource(oob []byte, _ *endpoint) []byte         { return oob }
 func parseControl([]byte) (size int, src source)          { return 0, source{} }
