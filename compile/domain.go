@@ -69,6 +69,14 @@ func (b *build) domain(d *model.Domain) {
 	x.ARN = "arn:aws:execute-api:" + g.Region + ":" + Account + ":/domainnames/" + x.Resource
 	if t := d.Spec.TLS; t != nil {
 		x.Certificate, x.Key = t.Certificate, t.Key
+		if t.Certificate != "" {
+			leaf, err := b.memo.leaf(t.Certificate)
+			if err != nil {
+				b.failf(d, "BadCertificate", "spec.tls.certificate: %w", err)
+				return
+			}
+			x.NotBefore, x.NotAfter = leaf.NotBefore, leaf.NotAfter
+		}
 		if t.ACME != nil {
 			x.ACME = b.acme(d, t.ACME, g)
 		}

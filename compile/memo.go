@@ -35,7 +35,9 @@ type Compiler struct {
 	// are read once.
 	contents memo[contentKey, *openapi.Document]
 	// pools are the authorities of callers' certificates, by their bundle.
-	pools  memo[string, *x509.CertPool]
+	pools memo[string, *x509.CertPool]
+	// leaves are the certificates that Domains were given, by their chain.
+	leaves memo[string, *x509.Certificate]
 	groups *compilesg.Builder
 }
 
@@ -131,6 +133,7 @@ func (c *Compiler) begin() {
 	c.documents.begin()
 	c.contents.begin()
 	c.pools.begin()
+	c.leaves.begin()
 }
 
 func (c *Compiler) end() {
@@ -142,6 +145,7 @@ func (c *Compiler) end() {
 	c.policies.end()
 	c.documents.end()
 	c.pools.end()
+	c.leaves.end()
 	if len(c.contents.slots) > 2*len(c.documents.slots) {
 		// A document that is found by its place is not looked for here, so what
 		// was not asked for lately is kept until there is too much of it.
@@ -180,4 +184,15 @@ func (c *Compiler) document(spec *model.APISpec) (*openapi.Document, error) {
 // pool reads a bundle of authorities.
 func (c *Compiler) pool(bundle string) (*x509.CertPool, error) {
 	return c.pools.get(bundle, func() (*x509.CertPool, error) { return authorities(bundle) })
+}
+
+// leaf reads the first certificate of a chain.
+func (c *Compiler) leaf(chain string) (*x509.Certificate, error) {
+	return c.leaves.get(chain, func() (*x509.Certificate, error) {
+		list, err := certificates(chain)
+		if err != nil {
+			return nil, err
+		}
+		return list[0], nil
+	})
 }

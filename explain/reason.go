@@ -6,6 +6,7 @@ package explain
 import (
 	"strconv"
 	"strings"
+	"time"
 
 	"postern.dev/postern/decide/iam"
 	"postern.dev/postern/decide/request"
@@ -28,6 +29,11 @@ func (t *trail) webReason(s *request.Step) string {
 		return s.Component.String() + " presents a certificate for " + sni + "."
 	case request.CodeUnknownName:
 		return s.Component.String() + " has no certificate for " + sni + note + "."
+	case request.CodeExpired:
+		if s.Note == "" {
+			note = ": its time is over since " + v.Host.Domain.NotAfter.UTC().Format(time.RFC3339)
+		}
+		return "Callers refuse the certificate that " + s.Component.String() + " was given" + note + "."
 	case request.CodeAccepted:
 		return s.Component.String() + " answers " + request.StatusPath + " under its own name by itself; no API is asked."
 	case request.CodeClientCert:

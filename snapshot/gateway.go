@@ -142,6 +142,9 @@ type Domain struct {
 	// Certificate and Key are PEM when they were given.
 	Certificate string
 	Key         model.Secret
+	// NotBefore and NotAfter bound the time of a given certificate; zero without
+	// one.
+	NotBefore, NotAfter time.Time
 	// ACME says how a certificate is obtained; nil when none is.
 	ACME *ACME
 	// ClientCA says which client certificates are taken; nil takes none.

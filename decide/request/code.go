@@ -13,6 +13,9 @@ const (
 	CodeTLS         = "tls/ok"
 	CodeUnknownName = "tls/unknown-name"
 	CodeClientCert  = "tls/client-cert"
+	// CodeExpired is a certificate that was given for a Domain and whose time is
+	// over, or not come.
+	CodeExpired = "tls/expired"
 
 	CodeHostUnknown = "host/unknown"
 
@@ -60,6 +63,7 @@ const (
 	NoteOpen            = "a public API without a policy is open"
 	NoteLongARN         = "the name of what was asked for has more than 1600 bytes, which no policy can allow"
 	NoteNeedsPolicy     = "a private API without a policy answers nobody"
+	NoteNotYetValid     = "its time has not come"
 	NoteNoServerName    = "the caller named no server in the handshake"
 	NoteNoClientCert    = "the Domain requires a client certificate of its own authorities, and none was shown"
 	NoteOtherHandshake  = "the Domain requires a client certificate of its own authorities, which is shown in a handshake that names the Domain"

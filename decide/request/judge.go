@@ -100,6 +100,9 @@ func (j *judge) handshake() bool {
 		kind, name := j.component()
 		if h != nil && h.Domain != nil {
 			kind, name = model.KindDomain, h.Domain.Name
+			if !j.timely(h.Domain) {
+				return false
+			}
 			if !j.vouched(h.Domain) {
 				return j.certificate(h.Domain, NoteNoClientCert)
 			}
@@ -118,6 +121,23 @@ func (j *judge) handshake() bool {
 		return true
 	}
 	j.v.stop(CodeUnknownName, kind, name, note)
+	j.v.Symptom = Handshake
+	return j.every
+}
+
+// timely judges whether the certificate that was given for d is within its
+// time, which a caller that verifies it looks at. It reports whether to go on.
+func (j *judge) timely(d *snapshot.Domain) bool {
+	note := ""
+	switch {
+	case !j.a.Verify || d.NotAfter.IsZero():
+		return true
+	case j.a.Now.Before(d.NotBefore):
+		note = NoteNotYetValid
+	case !j.a.Now.After(d.NotAfter):
+		return true
+	}
+	j.v.stop(CodeExpired, model.KindDomain, d.Name, note).Field = "spec.tls.certificate"
 	j.v.Symptom = Handshake
 	return j.every
 }
