@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -25,7 +26,7 @@ type Command func(ctx context.Context, args []string, stdout, stderr io.Writer) 
 
 // Options say what to play and how.
 type Options struct {
-	// Only selects the walk-throughs whose name holds it; all if empty.
+	// Only selects the walk-throughs whose number it is or whose name holds it; all if empty.
 	Only string
 	// Once ends after the last step in place of serving on.
 	Once bool
@@ -56,7 +57,7 @@ func Run(ctx context.Context, o Options) error {
 	var names []string
 	for _, s := range scripts {
 		names = append(names, s.Name)
-		if strings.Contains(s.Name, o.Only) {
+		if chosenBy(s.Name, o.Only) {
 			chosen = append(chosen, s)
 		}
 	}
@@ -78,6 +79,15 @@ func Run(ctx context.Context, o Options) error {
 		return fmt.Errorf("%w: %d in %d requests", ErrDisagree, wrong, calls)
 	}
 	return out.err
+}
+
+// chosenBy tells whether a walk-through is meant: by its number, or by a part
+// of its name.
+func chosenBy(name, only string) bool {
+	if _, err := strconv.Atoi(only); err == nil {
+		return strings.HasPrefix(name, only+"-")
+	}
+	return strings.Contains(name, only)
 }
 
 // player plays one Script.
