@@ -7,9 +7,12 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"postern.dev/postern/client/wire"
 	"postern.dev/postern/model"
@@ -26,10 +29,12 @@ type handed struct {
 	slots  chan struct{}
 	once   sync.Once
 	closed chan struct{}
+	log    *slog.Logger
+	warned atomic.Int64 // when it was last told that there are too many, Unix seconds
 }
 
-func newHanded() *handed {
-	return &handed{conns: make(chan *handedConn), slots: make(chan struct{}, maxComponent), closed: make(chan struct{})}
+func newHanded(log *slog.Logger) *handed {
+	return &handed{log: log, conns: make(chan *handedConn), slots: make(chan struct{}, maxComponent), closed: make(chan struct{})}
 }
 
 // serve hands c over and waits until it is closed.
@@ -39,7 +44,10 @@ func (h *handed) serve(ctx context.Context, c net.Conn) {
 	case h.slots <- struct{}{}:
 		defer func() { <-h.slots }()
 	default:
-		_ = c.Close() // too many are open; there is nobody to tell
+		_ = c.Close() // there is nobody to tell
+		if now := time.Now().Unix(); h.warned.Swap(now) != now {
+			h.log.Warn("too many connections to a Gateway's component are open; further ones are closed", "from", c.RemoteAddr())
+		}
 		return
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })

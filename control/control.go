@@ -92,7 +92,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		opts: o, routes: routes(), mux: http.NewServeMux(),
 		slots: make(chan struct{}, maxRequests), large: make(chan struct{}, maxLarge), heavy: make(chan struct{}, maxHeavy),
-		management: newHanded(), configuration: newHanded(),
+		management: newHanded(o.Log), configuration: newHanded(o.Log),
 	}
 	for _, rt := range s.routes {
 		s.mux.Handle(rt.method+" "+rt.path, s.serveRoute(rt))

@@ -82,3 +82,35 @@ func TestPublishedPortRefusesBeyondItsBound(t *testing.T) {
 	p.serve(&flaky{plays: []func() (net.Conn, error){func() (net.Conn, error) { return there, nil }}}, 443)
 	handled(t, here)
 }
+
+func TestAPublishedPortIsLeftToTheManagementAPI(t *testing.T) {
+	for _, c := range []struct {
+		management, public string
+		moved              uint16 // 3443, if not 0
+		want               bool
+	}{
+		{management: "192.0.2.1:3443", public: "192.0.2.1", want: true},
+		{management: "0.0.0.0:3443", public: "192.0.2.1", want: true},
+		{management: "127.0.0.1:3443", public: "0.0.0.0", want: true},
+		{management: "127.0.0.1:3443", public: "192.0.2.1"},
+		{management: "192.0.2.1:8443", public: "192.0.2.1"},
+		{management: "192.0.2.1:8443", public: "192.0.2.1", moved: 8443, want: true},
+	} {
+		p := testPublic(t)
+		p.i.opts.Public = netip.MustParseAddr(c.public)
+		if c.moved != 0 {
+			p.i.opts.PublicPorts = map[uint16]uint16{3443: c.moved}
+		}
+		p.i.listener = at{netip.MustParseAddrPort(c.management)}
+		if got := p.leave(3443); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
+// at is a listener with an address and nothing else.
+type at struct{ addr netip.AddrPort }
+
+func (at) Accept() (net.Conn, error) { return nil, net.ErrClosed }
+func (at) Close() error              { return nil }
+func (a at) Addr() net.Addr          { return net.TCPAddrFromAddrPort(a.addr) }
