@@ -198,7 +198,7 @@ spec: {network: corp, cidr: 10.20.1.0/24}
 apiVersion: postern/v1
 kind: SecurityGroup
 metadata: {name: backends}
-spec: {network: corp, rules: [{name: web, direction: inbound, protocol: tcp, ports: ["8080", "8081"], from: ["group:edge-managed"]}]}
+spec: {network: corp, rules: [{name: web, direction: inbound, protocol: tcp, ports: ["8080", "8081"], from: ["group:edge-managed", "group:joined-managed"]}]}
 ---
 apiVersion: postern/v1
 kind: Host
@@ -208,7 +208,7 @@ spec: {subnet: apps, address: 10.20.1.10, securityGroups: [backends]}
 apiVersion: postern/v1
 kind: Zone
 metadata: {name: corp}
-spec: {networks: [corp], domain: corp.example, records: [{name: store, type: A, values: [10.20.1.10]}]}
+spec: {networks: [corp], domain: corp.example, records: [{name: store, type: A, values: [10.20.1.10]}, {name: asleep, type: A, values: [10.20.1.11]}, {name: both, type: A, values: [10.20.1.99, 10.20.1.10]}]}
 ---
 apiVersion: postern/v1
 kind: Gateway
@@ -262,6 +262,27 @@ func TestBackendsInNetworksAreDialledFromTheGatewaysOwnAddress(t *testing.T) {
 		backend("nowhere", "edge", "hello", "{network: corp, targets: [{host: 172.16.0.1, port: 8080}]}")+
 		backend("outsider", "open", "hello", "{network: corp, targets: [{host: 10.20.1.10, port: 8080}]}")+
 		backend("self", "edge", "named/hello", "{network: corp, protocol: https, targets: [{host: edge.postern.internal, port: 443}]}")+
+		backend("joined", "joined", "hello", "{network: corp, targets: [{host: store.corp.example, port: 8080}]}")+
+		backend("beyond", "joined", "hello", "{network: corp, targets: [{host: 198.18.0.200, port: 8080}]}")+
+		backend("asleep", "edge", "hello", "{network: corp, timeout: 1s, targets: [{host: asleep.corp.example, port: 8080}]}")+
+		backend("second", "edge", "hello", "{network: corp, targets: [{host: both.corp.example, port: 8080}]}")+
+		`
+---
+apiVersion: postern/v1
+kind: Host
+metadata: {name: asleep}
+spec: {subnet: apps, address: 10.20.1.11}
+---
+apiVersion: postern/v1
+kind: Subnet
+metadata: {name: joined}
+spec: {network: corp, cidr: 10.20.3.0/27, delegatedTo: joined}
+---
+apiVersion: postern/v1
+kind: Gateway
+metadata: {name: joined}
+spec: {region: eu-1, outbound: {subnet: joined}}
+`+
 		backend("public", "open", "named/hello", "{protocol: https, targets: [{host: edge.postern.internal, port: 443}]}"))
 	if err := w.callers.Serve(t.Context(), "host/store", 8080); err != nil {
 		t.Fatal(err)
@@ -275,6 +296,10 @@ func TestBackendsInNetworksAreDialledFromTheGatewaysOwnAddress(t *testing.T) {
 		{"edge.postern.internal/nameless/hello", network, "dns/nxdomain"},
 		{"edge.postern.internal/nowhere/hello", network, "route/none"},
 		{"open.postern.internal/outsider/hello", network, "route/none"},
+		{"joined.postern.internal/joined/hello", "200 host/store answers at port 8080: GET /hello from 10.20.3.", "backend/ok"},
+		{"joined.postern.internal/beyond/hello", network, "route/none"},
+		{"edge.postern.internal/asleep/hello", `504 {"message": "Endpoint request timed out"}`, "backend/timeout"},
+		{"edge.postern.internal/second/hello", "200 host/store", "backend/ok"},
 		{"edge.postern.internal/self/hello", "200 host/store answers at port 8080: GET /hello from 10.20.0.", "backend/ok"},
 		{"open.postern.internal/public/hello", "200 host/store answers at port 8080: GET /hello from 10.20.0.", "backend/ok"},
 	} {

@@ -10,12 +10,15 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"testing"
+
+	"postern.dev/postern/snapshot"
 )
 
 // speak prepares a keep-alive connection in clear to the public API and a
 // backend that answers the least there is, both without allocating themselves.
-func speak(t testing.TB) (ask func(), l *lab) {
+func speak(t testing.TB, to func(*lab) net.Conn) (ask func(), l *lab) {
 	t.Helper()
 	l = newLab(t, `{"openapi":"3.0.1","paths":{"/x/{id}":{"get":{"x-amazon-apigateway-integration":{"type":"http_proxy","uri":"http://up.example/base/{id}"}}}}}`)
 	l.g.HTTP = "serve"
@@ -36,7 +39,7 @@ func speak(t testing.TB) (ask func(), l *lab) {
 		}()
 		return c, nil
 	}
-	c := l.connect(t, false, 80)
+	c := to(l)
 	request := fmt.Appendf(nil, "GET /prod/x/42?a=1 HTTP/1.1\r\nHost: %s\r\nUser-Agent: curl/8\r\nAccept: */*\r\n\r\n", l.pub.Host)
 	buf := make([]byte, 8192)
 	ask = func() {
@@ -52,12 +55,22 @@ func speak(t testing.TB) (ask func(), l *lab) {
 }
 
 func TestAProxiedRequestCostsNoAllocation(t *testing.T) {
-	ask, _ := speak(t)
-	for range 2 * remembered { // until every buffer has been there before
-		ask()
-	}
-	if n := testing.AllocsPerRun(200, ask); n > 0 {
-		t.Errorf("%v allocations", n)
+	for name, to := range map[string]func(*lab) net.Conn{
+		"on the segment": func(l *lab) net.Conn { return l.connect(t, false, 80) },
+		"by a real socket": func(l *lab) net.Conn {
+			l.g.PublicPorts[80] = snapshot.Components{snapshot.ComponentGateway}
+			return l.arrive(t, &snapshot.Origin{Source: netip.MustParseAddrPort("198.51.100.7:50000"), Local: netip.MustParseAddrPort("203.0.113.1:80")})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ask, _ := speak(t, to)
+			for range 2 * remembered { // until every buffer has been there before
+				ask()
+			}
+			if n := testing.AllocsPerRun(200, ask); n > 0 {
+				t.Errorf("%v allocations", n)
+			}
+		})
 	}
 }
 
@@ -108,7 +121,7 @@ func TestOnlyTheLastRequestsAreRemembered(t *testing.T) {
 }
 
 func BenchmarkProxiedRequest(b *testing.B) {
-	ask, _ := speak(b)
+	ask, _ := speak(b, func(l *lab) net.Conn { return l.connect(b, false, 80) })
 	b.ReportAllocs()
 	for b.Loop() {
 		ask()
