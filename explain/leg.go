@@ -149,20 +149,28 @@ func (t *trail) backendName() []netip.Addr {
 }
 
 // elsewhere goes on with a name that only the server's own resolver knows: it is
-// taken to be public.
+// taken to be public. Whether groups admit a Gateway to it is known only if they
+// do so, or do not, for any public address.
 func (t *trail) elsewhere(h answer.Hop) {
 	l := t.leg
 	h.Component, h.Code, h.Outcome = l.component, name.Answered, answer.Skip
 	h.Reason = "Postern does not hold " + t.to.name + "; the server's own resolver is asked."
+	confined := t.from.flow.Confined()
+	if confined {
+		h.Reason = "Postern does not hold " + t.to.name + ", and nobody else is asked."
+	}
 	t.hop(h)
 	n := len(t.Hops)
-	v := flow.Judge(t.s, flow.Query{Source: t.from.flow, Proto: t.to.proto, Dst: somewhere, Port: t.to.port}, false)
-	if v.Outcome == flow.Deliver {
-		t.flow = v
+	t.flow = flow.Judge(t.s, flow.Query{Source: t.from.flow, Proto: t.to.proto, Dst: somewhere, Port: t.to.port}, false)
+	switch {
+	case t.flow.Outcome == flow.Deliver:
 		t.assume(t.to.name + " resolves to a public address")
 		return
+	case !confined:
+		t.Verdict = answer.Unknown
+		t.assume("what " + t.to.name + " resolves to, and so whether " + t.component(&t.flow.Steps()[t.flow.Decided]) + " lets the Gateway through to it, is not known")
+		return
 	}
-	t.flow = v
 	t.flowHops()
 	for i := range t.Hops[n:] {
 		h := &t.Hops[n+i]
@@ -196,13 +204,16 @@ func (t *trail) sent(ask *live) {
 		Layer: answer.LayerBackend, Component: l.component, Outcome: answer.Pass, Code: request.CodeBackendOK,
 		Out: map[string]string{"to": l.url()}, Reason: "The request is sent on to " + l.url() + ".",
 	}
-	switch code, reason, ok := ask.probe(l.gateway, l.d, t.reached()); {
+	switch code, reason, answered, ok := ask.probe(l.gateway, l.d, t.reached()); {
 	case ok && code == request.CodeBackendOK:
 		h.Evidence, h.Reason = evidenceProbe, strings.TrimSuffix(h.Reason, ".")+"; a connection was tried: "+reason
 	case ok:
 		h.Evidence, h.Reason, h.Outcome, h.Code = evidenceProbe, t.lookAt(code, reason), answer.Stop, code
 		seen := unreachable
-		if code == request.CodeBackendTimeout {
+		switch {
+		case answered != nil:
+			seen = answer.Symptom{Kind: answer.Response, Status: answered.Status, Body: answered.Body}
+		case code == request.CodeBackendTimeout:
 			seen = t.unanswered()
 		}
 		t.stop(h, seen, stop{web: -1})

@@ -6,6 +6,7 @@ package flow
 import (
 	"fmt"
 
+	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 )
 
@@ -35,6 +36,17 @@ func Dials(g *snapshot.Gateway, n *snapshot.Network) (Source, bool) {
 		return FromInterface(g.Outbound), true
 	}
 	return Source{}, false
+}
+
+// Confined tells whether s leads to nothing but its Network, the peers and the
+// Links of that, so that a backend outside Networks is not reached wherever it
+// is.
+func (s Source) Confined() bool { return s.Outside && confined(s.Interface) }
+
+// confined tells whether what leaves i keeps to Networks: only the nodes of an
+// external Gateway reach the internet segment.
+func confined(i *snapshot.Interface) bool {
+	return i.Gateway.Mode != model.ModeExternal || !isNode(i)
 }
 
 // Undelivered is why a dial came to nothing before anything was heard of the

@@ -182,7 +182,7 @@ func (j *judge) internet() bool {
 // interface for outbound integration leads into its Network and its
 // neighbours alone.
 func (j *judge) gatewayOut(g *snapshot.Gateway) bool {
-	if g.Mode != model.ModeExternal || !isNode(j.v.Query.Source.Interface) {
+	if confined(j.v.Query.Source.Interface) {
 		return j.noRoute(gatewayRef(g), StaysInside) && j.elsewhere(j.v.Query.Dst)
 	}
 	for _, a := range g.Public {
