@@ -82,8 +82,12 @@ func (t *trail) other(g *snapshot.Gateway, c snapshot.Component) {
 	}
 	sym := answer.Symptom{Kind: answer.Response}
 	switch {
-	case (c == snapshot.ComponentPortal || c == snapshot.ComponentSCM) && t.to.path == "/":
-		sym.Status = 200
+	case c == snapshot.ComponentPortal || c == snapshot.ComponentSCM:
+		host := t.to.host
+		if named, ok := header(&t.q, "host"); ok {
+			host = named
+		}
+		sym.Status = request.Page(g, c, host, method(&t.q), t.to.path)
 	case (c == snapshot.ComponentManagement || c == snapshot.ComponentConfiguration) && t.to.path == pathServiceStatus && method(&t.q) == "GET":
 		sym.Status = 200
 	case c == snapshot.ComponentManagement || c == snapshot.ComponentConfiguration:

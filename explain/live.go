@@ -43,16 +43,16 @@ func (l *live) health(g *snapshot.Gateway, d *request.Destination, at string) (h
 }
 
 // probe tries a target. It reports false where it is not known what comes of it.
-func (l *live) probe(g *snapshot.Gateway, d *request.Destination, to netip.AddrPort) (code, reason string, ok bool) {
+func (l *live) probe(g *snapshot.Gateway, d *request.Destination, to netip.AddrPort) (code, reason string, seen *request.Response, ok bool) {
 	if l == nil || l.w.Probe == nil || !to.IsValid() || l.asked == maxProbes {
-		return "", "", false
+		return "", "", nil, false
 	}
 	l.asked++
 	ctx, cancel := context.WithTimeout(l.ctx, probeTime)
 	defer cancel()
-	code, reason = l.w.Probe(ctx, g, d.Network, to, d.Scheme, d.Host)
+	code, reason, seen = l.w.Probe(ctx, g, d.Network, to, d.Scheme, d.Host)
 	if reason != "" {
 		reason = strings.TrimSuffix(reason, ".") + "."
 	}
-	return code, reason, code != ""
+	return code, reason, seen, code != ""
 }

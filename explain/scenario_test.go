@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"postern.dev/postern/decide/request"
 	"postern.dev/postern/explain"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/explain/render"
@@ -102,7 +103,7 @@ func (s *scenario) load(t testing.TB) {
 	}
 	docs := documents{}
 	server := false
-	var probe func(context.Context, *snapshot.Gateway, *snapshot.Network, netip.AddrPort, string, string) (string, string)
+	var probe func(context.Context, *snapshot.Gateway, *snapshot.Network, netip.AddrPort, string, string) (string, string, *request.Response)
 	var health func(string, string, string) (bool, bool, string)
 	lines := strings.Split(string(a.Comment), "\n")
 	for _, l := range lines {
@@ -125,8 +126,8 @@ func (s *scenario) load(t testing.TB) {
 			s.down[args[0]] = true
 		case "probe":
 			code, reason, _ := strings.Cut(rest, " ")
-			probe = func(context.Context, *snapshot.Gateway, *snapshot.Network, netip.AddrPort, string, string) (string, string) {
-				return code, reason
+			probe = func(context.Context, *snapshot.Gateway, *snapshot.Network, netip.AddrPort, string, string) (string, string, *request.Response) {
+				return code, reason, nil
 			}
 		case "health":
 			target, reason, _ := strings.Cut(rest, " ")

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"postern.dev/postern/compile"
+	"postern.dev/postern/decide/request"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 )
@@ -33,9 +34,10 @@ type World struct {
 	LinkUp func(*snapshot.Link) bool
 	// Probe tries whether a connection to a target of a backend comes about as g
 	// would open it: into n, or outside if that is nil. The code is one of the
-	// family backend, the reason one sentence. It is asked for a question itself
+	// family backend, the reason one sentence, and seen what the caller is answered
+	// where that is not the code's usual answer. It is asked for a question itself
 	// and for nothing that is tried; nil where no server runs.
-	Probe func(ctx context.Context, g *snapshot.Gateway, n *snapshot.Network, to netip.AddrPort, scheme, host string) (code, reason string)
+	Probe func(ctx context.Context, g *snapshot.Gateway, n *snapshot.Network, to netip.AddrPort, scheme, host string) (code, reason string, seen *request.Response)
 	// Health tells what a Gateway's health probes found of a target, host:port,
 	// of a Backend. It is asked as Probe is.
 	Health func(gateway, backend, target string) (healthy, known bool, reason string)

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"postern.dev/postern/decide/flow"
 	"postern.dev/postern/decide/name"
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/engine/dns"
@@ -37,6 +38,12 @@ func backendRoots(private []byte) *x509.CertPool {
 // addresses that lets itself be dialled. If none does, the error is that of the
 // first.
 func (i *Instance) dialBackend(ctx context.Context, gateway, network, host string, port uint16) (net.Conn, error) {
+	s := i.Snapshot()
+	if g, n := s.Gateways[gateway], s.Networks[network]; g != nil && n != nil {
+		if _, ok := flow.Dials(g, n); !ok {
+			return nil, &request.DialError{Code: request.CodeNoWay, Host: host, Err: user.ErrNoAddress}
+		}
+	}
 	addrs, err := i.lookup(ctx, network, host)
 	if err != nil {
 		return nil, err
@@ -101,7 +108,7 @@ const probeTimeout = 2 * time.Second
 
 // probe tries once whether a connection to a backend comes about as a Gateway
 // would open it.
-func (i *Instance) probe(ctx context.Context, g *snapshot.Gateway, n *snapshot.Network, to netip.AddrPort, scheme, host string) (code, reason string) {
+func (i *Instance) probe(ctx context.Context, g *snapshot.Gateway, n *snapshot.Network, to netip.AddrPort, scheme, host string) (code, reason string, seen *request.Response) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	network := ""
@@ -110,20 +117,21 @@ func (i *Instance) probe(ctx context.Context, g *snapshot.Gateway, n *snapshot.N
 	}
 	c, err := i.dialShare(ctx, g.Name, network, to, 1)
 	if err != nil {
-		return unreached(ctx, to, err)
+		code, reason = unreached(ctx, to, err)
+		return code, reason, nil
 	}
 	defer func() { _ = c.Close() }() // its purpose is fulfilled
 	if scheme != "https" {
-		return request.CodeBackendOK, fmt.Sprintf("%s accepted a connection just now.", to)
+		return request.CodeBackendOK, fmt.Sprintf("%s accepted a connection just now.", to), nil
 	}
 	t := tls.Client(c, &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: i.roots, ServerName: host, NextProtos: []string{"http/1.1"}})
 	if err := t.HandshakeContext(ctx); err != nil {
 		if ctx.Err() != nil {
-			return request.CodeBackendTimeout, fmt.Sprintf("%s accepted a connection, but no TLS handshake came about within %s.", to, probeTimeout)
+			return request.CodeBackendTimeout, fmt.Sprintf("%s accepted a connection, but no TLS handshake came about within %s.", to, probeTimeout), nil
 		}
-		return request.CodeBackendTLS, fmt.Sprintf("The TLS handshake with %s failed: %s.", net.JoinHostPort(host, strconv.Itoa(int(to.Port()))), err)
+		return request.CodeBackendTLS, fmt.Sprintf("The TLS handshake with %s failed: %s.", net.JoinHostPort(host, strconv.Itoa(int(to.Port()))), err), request.SecureFailed(err)
 	}
-	return request.CodeBackendOK, fmt.Sprintf("%s completed a TLS handshake as %s just now.", to, host)
+	return request.CodeBackendOK, fmt.Sprintf("%s completed a TLS handshake as %s just now.", to, host), nil
 }
 
 // unreached tells of a connection that did not come about.

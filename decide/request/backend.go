@@ -4,6 +4,7 @@
 package request
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"time"
@@ -52,6 +53,16 @@ func ConnectTimedOut(call time.Duration) *Response {
 		return &NetworkError
 	}
 	return &TimedOut
+}
+
+// SecureFailed is the answer where the TLS handshake with a backend failed: a
+// certificate for another name is a mistake in the API, anything else a state of
+// the network.
+func SecureFailed(err error) *Response {
+	if _, name := errors.AsType[x509.HostnameError](err); name {
+		return &ConfigurationError
+	}
+	return &NetworkError
 }
 
 // DialError is why a call to a backend ended before anything was sent, where

@@ -79,3 +79,13 @@ func Authority(g *snapshot.Gateway, e *snapshot.Endpoint, sni string) *snapshot.
 	}
 	return h.Domain
 }
+
+// Page is the status of a request to a component whose contents are not part of
+// this version: it has one page, under its own name.
+func Page(g *snapshot.Gateway, c snapshot.Component, host, method, path string) int {
+	h := Find(g, host)
+	if h != nil && h.Component == c && path == "/" && (method == "GET" || method == "HEAD") {
+		return 200
+	}
+	return 404
+}

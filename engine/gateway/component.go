@@ -96,10 +96,9 @@ func (e *Engine) page(x *exchange.Exchange, st *state, g *snapshot.Gateway) {
 	if st.component == snapshot.ComponentSCM {
 		what = "Git repository"
 	}
-	h := request.Find(g, x.Request.Host)
-	status, text := 404, "There is nothing here."
-	if h != nil && h.Component == st.component && x.Request.Path == "/" && (x.Request.Method == "GET" || x.Request.Method == "HEAD") {
-		status, text = 200, fmt.Sprintf("This is the %s of Gateway %s. The %[1]s is not part of this version of Postern.", what, html.EscapeString(g.Name))
+	status, text := request.Page(g, st.component, x.Request.Host, x.Request.Method, x.Request.Path), "There is nothing here."
+	if status == 200 {
+		text = fmt.Sprintf("This is the %s of Gateway %s. The %[1]s is not part of this version of Postern.", what, html.EscapeString(g.Name))
 	}
 	body := "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>" + html.EscapeString(g.Name) + ": " + what + "</title><p>" + text + "</p></html>\n"
 	x.Reply(status, pageFields, []byte(body))

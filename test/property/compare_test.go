@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
+	decide "postern.dev/postern/decide/request"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
@@ -57,7 +59,7 @@ func differ(q answer.Question, a *answer.Answer, o *outcome) []string {
 		}
 		if o.id == "" {
 			say("the response carries no x-postern-request-id")
-		} else if o.request != a.Code {
+		} else if o.request != a.Code && !nameAssumed(a, o) {
 			say("the gateway recorded %s, explained as %s", o.request, a.Code)
 		}
 	case answer.Timeout, answer.Refused, answer.Connected:
@@ -82,6 +84,14 @@ func differ(q answer.Question, a *answer.Answer, o *outcome) []string {
 		}
 	}
 	return out
+}
+
+// nameAssumed tells whether the difference is one that explain could not know:
+// it says that it takes for granted that a name which is not Postern's is that of
+// a backend, and it is not.
+func nameAssumed(a *answer.Answer, o *outcome) bool {
+	return a.Code == decide.CodeBackendOK && o.request == decide.CodeNoName &&
+		slices.ContainsFunc(a.Assumptions, func(s string) bool { return strings.HasSuffix(s, " resolves to a public address") })
 }
 
 // carriedNowhere tells whether the engine sent the packet into a Link behind
@@ -109,6 +119,12 @@ func (l *lab) askable(q answer.Question) bool {
 	}
 	for _, t := range texts {
 		if _, err := model.ExpandString(t, set); err != nil {
+			return false
+		}
+	}
+	// A Gateway that has moved may have an IPv6 address where there was none.
+	if text, err := model.ExpandString(q.URL, set); err == nil {
+		if _, err := url.Parse(text); err != nil {
 			return false
 		}
 	}
@@ -146,7 +162,7 @@ func (l *lab) ask(ctx context.Context, q answer.Question) (*result, error) {
 			return nil, fmt.Errorf("why: %w", err)
 		}
 		r.why = w.Answer.Code
-		if r.why != o.request && w.Answer.Verdict != answer.Unknown {
+		if r.why != o.request && w.Answer.Verdict != answer.Unknown && !nameAssumed(&w.Answer, o) {
 			r.differs = append(r.differs, fmt.Sprintf("why says %s (asked as %+v), the gateway recorded %s", r.why, w.Question, o.request))
 		}
 	}

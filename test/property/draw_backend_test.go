@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
 )
 
@@ -116,6 +117,9 @@ func (d *draw) inside(b *model.Backend) model.Target {
 		return model.Target{Host: "${Host/" + pick(d, d.servers...).serve + ".address}", Port: closedPort}
 	}
 	h := pick(d, d.hosts...)
+	if !d.one(4) {
+		h = d.host(pick(d, d.servers...).serve)
+	}
 	if !slices.ContainsFunc(d.servers, func(st step) bool { return st.serve == h.Metadata.Name }) {
 		// It has not joined, and nothing comes back.
 		b.Spec.Timeout = "400ms"
@@ -159,4 +163,30 @@ func (d *draw) six(subnet string) bool {
 	return slices.ContainsFunc(d.subnets, func(s *model.Subnet) bool {
 		return s.Metadata.Name == subnet && netip.MustParsePrefix(s.Spec.CIDR).Addr().Is6()
 	})
+}
+
+// aboutBackend draws a request that most often gets as far as a Backend.
+func (d *draw) aboutBackend() answer.Question {
+	a := pick(d, d.open...)
+	q := answer.Question{From: d.sourceFor(a), Insecure: true}
+	if d.closed(a.Spec.Gateway) {
+		// The way in is through an Endpoint.
+		for _, h := range d.hosts {
+			if len(d.endpointsNear("host/"+h.Metadata.Name, a)) > 0 && !d.one(4) {
+				q.From = "host/" + h.Metadata.Name
+			}
+		}
+	}
+	host := "${Gateway/" + a.Spec.Gateway + ".host}"
+	if near := d.endpointsNear(q.From, a); len(near) > 0 && d.one(2) {
+		e := pick(d, near...)
+		q.Headers = append(q.Headers, answer.Header{Name: "Host", Value: host})
+		host = "${Endpoint/" + e.Metadata.Name + ".host}"
+	}
+	path := "/all/"
+	if len(q.Headers) == 0 && d.one(6) {
+		host, path = "${API/"+a.Metadata.Name+".host}", "/prod/"
+	}
+	q.URL = "https://" + host + path + pick(d, d.backends...).Metadata.Name
+	return q
 }

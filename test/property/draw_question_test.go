@@ -47,15 +47,18 @@ func (d *draw) networkOf(subnet string) string {
 
 // sourceFor draws who asks for an API: mostly someone who may get there.
 func (d *draw) sourceFor(a *model.API) string {
-	if d.one(4) {
+	if d.one(6) {
 		return d.source()
 	}
-	if a.Spec.Type != model.Private && d.one(2) {
+	g := d.gateway(a.Spec.Gateway)
+	inside := g.Spec.NetworkMode == model.ModeInternal
+	if a.Spec.Type != model.Private && !inside && d.one(2) {
 		return "internet/" + pick(d, callers...)
 	}
 	var near []string
 	for _, h := range d.hosts {
-		if a.Spec.Type != model.Private || len(d.endpointsNear("host/"+h.Metadata.Name, a)) > 0 {
+		in := d.networkOf(h.Spec.Subnet)
+		if a.Spec.Type != model.Private && (!inside || in == d.networkOf(g.Spec.Subnet)) || len(d.endpointsNear("host/"+h.Metadata.Name, a)) > 0 {
 			near = append(near, "host/"+h.Metadata.Name)
 		}
 	}
@@ -63,6 +66,10 @@ func (d *draw) sourceFor(a *model.API) string {
 		return d.source()
 	}
 	return pick(d, near...)
+}
+
+func (d *draw) gateway(name string) *model.Gateway {
+	return d.gateways[slices.IndexFunc(d.gateways, func(g *model.Gateway) bool { return g.Metadata.Name == name })]
 }
 
 // endpointsNear lists the Endpoints of an API's Gateway in the Network of a
@@ -194,6 +201,11 @@ func (d *draw) refersTo6(host string) bool {
 			six[s.Metadata.Name] = true
 		}
 	}
+	for _, g := range d.gateways {
+		if host == "${Gateway/"+g.Metadata.Name+".address}" {
+			return six[g.Spec.Subnet] || g.Spec.Subnet == "" && strings.Contains(g.Spec.PublicAddress, ":")
+		}
+	}
 	for _, h := range d.hosts {
 		if host == "${Host/"+h.Metadata.Name+".address}" {
 			return six[h.Spec.Subnet]
@@ -214,6 +226,8 @@ func (d *draw) question() answer.Question {
 		return d.aboutComponent()
 	case n == 4:
 		return d.aboutGateway()
+	case n < 10:
+		return d.aboutBackend()
 	}
 	a := d.someAPI()
 	q := answer.Question{From: d.sourceFor(a), Insecure: !d.one(3)}

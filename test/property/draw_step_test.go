@@ -24,6 +24,10 @@ func (d *draw) drawSteps() {
 		}
 	}
 	for _, a := range d.apis {
+		if slices.Contains(d.open, a) {
+			d.steps = append(d.steps, step{deploy: a.Metadata.Name, stage: "prod"})
+			continue
+		}
 		if d.one(8) {
 			continue
 		}

@@ -27,6 +27,7 @@ type draw struct {
 	gateways  []*model.Gateway
 	endpoints []*model.Endpoint
 	apis      []*model.API
+	open      []*model.API // those that lead to every Backend
 	backends  []*model.Backend
 	domains   []*model.Domain
 	zones     []*model.Zone
@@ -201,7 +202,11 @@ func (d *draw) drawGroup(name, network string, groups []string) {
 }
 
 func (d *draw) drawAPIs() {
-	for i := range 1 + d.IntN(4) {
+	for _, g := range d.gateways {
+		d.drawOpenAPI(g)
+	}
+	for range 1 + d.IntN(3) {
+		i := len(d.apis)
 		a := &model.API{Head: head(fmt.Sprintf("a%d", i)), Spec: model.APISpec{
 			Gateway: pick(d, d.gateways...).Metadata.Name, Type: pick(d, model.Private, model.Private, model.Regional, model.Edge),
 			DisableExecuteAPIEndpoint: d.one(10), KeyRequired: d.one(15),
@@ -257,10 +262,38 @@ func (d *draw) stageOf(a *model.API) string {
 	return pick(d, names...)
 }
 
+// drawOpenAPI draws the API of a Gateway that is open to all who get to it and
+// leads to every Backend.
+func (d *draw) drawOpenAPI(g *model.Gateway) {
+	name := fmt.Sprintf("a%d", len(d.apis))
+	a := &model.API{Head: head(name), Spec: model.APISpec{Gateway: g.Metadata.Name, Type: model.Regional, Path: "all", Stage: "prod"}}
+	paths := object{}
+	for _, b := range d.backends {
+		paths["/"+b.Metadata.Name] = object{"get": object{
+			"responses":                       object{"200": object{"description": "x"}},
+			"x-amazon-apigateway-integration": object{"type": "http_proxy", "httpMethod": "GET", "uri": "backend://" + b.Metadata.Name + "/v"},
+		}}
+	}
+	a.Spec.OpenAPI = raw(object{"openapi": "3.0.1", "info": object{"title": "all", "version": "1"}, "paths": paths})
+	d.apis = append(d.apis, a)
+	d.put(a)
+	d.put(&model.Stage{Head: head(name + ".prod"), Spec: model.StageSpec{Deployment: model.Latest}})
+	d.open = append(d.open, a)
+}
+
+// zoneDomain draws the domain of a Zone: now and then one that takes the place
+// of Postern's own names.
+func (d *draw) zoneDomain() string {
+	if d.one(4) {
+		return pick(d, "shop.example.com0", "execute-api.eu-1.postern.internal", "postern.internal", "gw0.postern.internal")
+	}
+	return pick(d, "corp.example", "www.example", "example.com0", "internal.test")
+}
+
 func (d *draw) drawZones() {
 	for i := range d.IntN(3) {
 		z := &model.Zone{Head: head(fmt.Sprintf("z%d", i)), Spec: model.ZoneSpec{
-			Domain: pick(d, "corp.example", "corp.example", "www.example", "example.com0", "internal.test", "internal.test", "shop.example.com0", "execute-api.eu-1.postern.internal", "postern.internal", "gw0.postern.internal"),
+			Domain: d.zoneDomain(),
 		}}
 		for _, n := range d.networks {
 			if !d.one(3) {

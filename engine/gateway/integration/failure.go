@@ -4,7 +4,6 @@
 package integration
 
 import (
-	"crypto/x509"
 	"errors"
 
 	"postern.dev/postern/decide/request"
@@ -42,13 +41,7 @@ func (j *Job) failed(err error) (code string, answer *request.Response) {
 	case upstream.DNS:
 		return request.CodeNoName, &request.NetworkError
 	case upstream.TLS:
-		// A certificate for another name is a mistake in the API, not a state
-		// of the network.
-		var name x509.HostnameError
-		if errors.As(err, &name) {
-			return CodeTLS, &request.ConfigurationError
-		}
-		return CodeTLS, &request.NetworkError
+		return CodeTLS, request.SecureFailed(err)
 	case upstream.Request:
 		return CodeRefused, &request.ConfigurationError
 	}
