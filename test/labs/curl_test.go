@@ -47,7 +47,12 @@ func readAnswer(r result) answer {
 		a.Kind = "refused"
 	case 28:
 		a.Kind = "timeout"
-	case 35, 60:
+	case 35:
+		a.Kind = "tls"
+		if strings.Contains(r.err, "reset by peer") { // before the handshake was over
+			a.Kind = "reset"
+		}
+	case 60:
 		a.Kind = "tls"
 	case 52, 56:
 		a.Kind = "reset"

@@ -247,8 +247,12 @@ func (p *process) stop() {
 	}
 	p.closed = true
 	defer p.errs.Close()
-	p.in.Close()                              // it may be closed already
-	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+	p.in.Close() // it may be closed already
+	pid := p.cmd.Process.Pid
+	if a := p.cmd.SysProcAttr; a != nil && a.Setpgid {
+		pid = -pid // with what it started
+	}
+	_ = syscall.Kill(pid, syscall.SIGTERM) // it may have ended
 	select {
 	case err := <-p.ended:
 		// Some commands take the signal for a proper end, others die of it.

@@ -1,0 +1,308 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package labs
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// What the caller reads when the Gateway cannot reach a backend.
+const unreachable = `{"message": "Network error communicating with endpoint"}`
+
+// nodeAddress is the Gateway's in testdata/services.yaml, from where it calls.
+const nodeAddress = "10.20.1.4"
+
+// What is behind the Gateway of testdata/services.yaml.
+const (
+	ordersURL = "https://main.postern.internal/orders/index.html"
+	stockURL  = "https://main.postern.internal/stock/index.html"
+	storeURL  = "https://main.postern.internal/store/index.html"
+)
+
+// services are the Gateway of testdata/services.yaml, its backends and a caller.
+type services struct {
+	*lab
+	orders, stock, router, store, clerk *machine
+	ordersTunnel, clerkTunnel           string
+	atOrders, atStock, atStore          *httpd
+}
+
+// newServices joins everything that testdata/services.yaml speaks of with stock
+// clients. The tunnel of stock carries smaller packets than the others.
+func newServices(t *testing.T, flags ...string) *services {
+	t.Helper()
+	s := &services{lab: newLabWith(t, flags, "wg", "wg-quick", "wireguard-go", "curl", "ping", "ss", "busybox")}
+	s.ok("apply", "-f", absolute(t, "testdata/services.yaml"))
+	s.orders, s.stock, s.clerk = s.machine("orders"), s.machine("stock"), s.machine("clerk")
+	s.ordersTunnel = s.orders.tunnel(s.ok("config", "wireguard", "host/orders"))
+	s.stock.tunnel(strings.Replace(s.ok("config", "wireguard", "host/stock"), "[Interface]\n", "[Interface]\nMTU = 1280\n", 1))
+	s.clerkTunnel = s.clerk.tunnel(s.ok("config", "wireguard", "host/clerk"))
+	s.router, s.store = s.site(s.ok("config", "wireguard", "link/onprem"))
+	s.atOrders = s.orders.httpd("10.20.2.10:8080")
+	s.atStock = s.stock.httpd("10.20.2.11:9000")
+	s.atStore = s.store.httpd(deskAddress + ":8080")
+	return s
+}
+
+// answers calls a URL as the clerk: the backend answers, and explain agrees.
+func (s *services) answers(t *testing.T, url string) {
+	t.Helper()
+	a := s.clerk.curl(s.ca, url)
+	in := *s.lab
+	in.t = t
+	e := in.agrees("host/clerk", url, nil, a.symptom, "response 200", "backend/ok")
+	if !strings.HasPrefix(a.Body, "the backend ") {
+		t.Errorf("%s: the backend's file is not what came: %s", url, a.raw)
+	}
+	if h := e.decided(); h.Layer != "backend" || h.Evidence != "probe" {
+		t.Errorf("%s: %s with evidence %q decides, want backend with probe", url, h.Layer, h.Evidence)
+	}
+}
+
+// fails calls a URL as the clerk: the Gateway answers that it does not reach
+// the backend, and explain says where the way ends and by whose rule.
+func (s *services) fails(t *testing.T, url, code, layer, component, rule string) explained {
+	t.Helper()
+	a := s.clerk.curl(s.ca, "--max-time", "20", url)
+	if a.Body != unreachable || !strings.Contains(strings.ToLower(a.head), "\r\ncontent-type: application/json") {
+		t.Errorf("%s: want %s as JSON: %s", url, unreachable, a.raw)
+	}
+	in := *s.lab
+	in.t = t
+	e := in.agrees("host/clerk", url, nil, a.symptom, "response 504", code)
+	if h := e.decided(); h.Layer != layer || h.Component != component || h.Rule.Resource != rule {
+		t.Errorf("%s: explain names %s of %s by %q, want %s of %s by %q", url, h.Layer, h.Component, h.Rule.Resource, layer, component, rule)
+	}
+	return e
+}
+
+// authorize applies the SecurityGroupAuthorization orders.
+func (s *services) authorize(group, ports string) {
+	s.t.Helper()
+	s.apply("SecurityGroupAuthorization", "orders", fmt.Sprintf("{gateway: main, securityGroup: %s, ports: [%s]}", group, ports))
+}
+
+// granted lists the names of the rules that a group was granted.
+func (s *services) granted(group string) []string {
+	s.t.Helper()
+	var out []string
+	for _, r := range s.status("securitygroup", group).GrantedRules {
+		out = append(out, r.Name)
+	}
+	return out
+}
+
+// TestGatewayReachesBackendsAsAuthorized is the third walk-through: a Gateway in
+// internal mode calls backends that are stock clients of WireGuard.
+func TestGatewayReachesBackendsAsAuthorized(t *testing.T) {
+	t.Parallel()
+	s := newServices(t)
+
+	t.Run("without authorization nothing in a group is reached", func(t *testing.T) {
+		s.fails(t, ordersURL, "sg/no-inbound-rule", "backend-sg-in", "Host/orders", "SecurityGroup/service-sg1")
+		s.fails(t, stockURL, "sg/no-inbound-rule", "backend-sg-in", "Host/stock", "SecurityGroup/service-sg2")
+		for _, h := range []*httpd{s.atOrders, s.atStock} {
+			if got := h.callers(t); len(got) != 0 {
+				t.Errorf("a backend was called by %v", got)
+			}
+		}
+	})
+	t.Run("behind a Link there is no group to ask", func(t *testing.T) { s.answers(t, storeURL) })
+	t.Run("authorized", func(t *testing.T) {
+		s.authorize("service-sg1", `"8080/8080"`)
+		s.answers(t, ordersURL)
+		s.fails(t, stockURL, "sg/no-inbound-rule", "backend-sg-in", "Host/stock", "SecurityGroup/service-sg2")
+		s.apply("SecurityGroupAuthorization", "stock", `{gateway: main, securityGroup: service-sg2, ports: ["80/80", "8000/9000"]}`)
+		s.answers(t, stockURL)
+		s.answers(t, ordersURL)
+	})
+	t.Run("both sides list it", func(t *testing.T) {
+		if got := s.granted("service-sg1"); !slices.Equal(got, []string{"orders-8080-8080"}) {
+			t.Errorf("service-sg1 was granted %v", got)
+		}
+		if got := s.granted("service-sg2"); !slices.Equal(got, []string{"stock-80-80", "stock-8000-9000"}) {
+			t.Errorf("service-sg2 was granted %v", got)
+		}
+		if out := s.ok("describe", "gateway", "main"); !strings.Contains(out, "authorization orders: SecurityGroup/service-sg1 8080/8080 (granted)\n") ||
+			!strings.Contains(out, "authorization stock: SecurityGroup/service-sg2 80/80, 8000/9000 (granted)\n") {
+			t.Errorf("describe gateway: %s", out)
+		}
+	})
+	t.Run("backends see the Gateway's address", func(t *testing.T) {
+		for name, h := range map[string]*httpd{"orders": s.atOrders, "stock": s.atStock, "store": s.atStore} {
+			if got := h.callers(t); !slices.Equal(got, []string{nodeAddress}) {
+				t.Errorf("%s was called by %v: %s", name, got, h.stderr())
+			}
+		}
+	})
+	t.Run("a grant is for the Gateway alone", func(t *testing.T) {
+		if a := s.clerk.curl(s.ca, "http://10.20.2.10:8080/"); a.Kind != "timeout" {
+			t.Errorf("the clerk calls orders by itself: %s", a.raw)
+		}
+		if e := s.explain("host/clerk", "tcp://10.20.2.10:8080"); e.Code != "sg/no-inbound-rule" {
+			t.Errorf("explain: %+v", e)
+		}
+		if e := s.explain("gateway/main", "tcp://10.20.2.10:8080"); e.Verdict != "allow" || e.Symptom.Kind != "connected" {
+			t.Errorf("explain: %+v", e)
+		}
+	})
+	t.Run("full packets", s.fullPackets)
+	t.Run("the port moved", s.portMoved)
+	t.Run("the group is not the backend's", func(t *testing.T) {
+		s.authorize("service-sg2", `"8080/8080"`)
+		e := s.fails(t, ordersURL, "sg/no-inbound-rule", "backend-sg-in", "Host/orders", "SecurityGroup/service-sg1")
+		if i := slices.IndexFunc(e.Findings, func(f struct{ Code, Component, Message string }) bool {
+			return f.Component == "SecurityGroupAuthorization/orders" && strings.Contains(f.Message, "service-sg2")
+		}); i < 0 {
+			t.Errorf("nothing is said of the authorization: %+v", e.Findings)
+		}
+		s.authorize("service-sg1", `"8080/8080"`)
+		s.answers(t, ordersURL)
+	})
+	t.Run("the backend has several groups", func(t *testing.T) {
+		s.apply("SecurityGroup", "quarantine", `{network: corp, rules: [{name: shut, direction: inbound, action: deny, protocol: tcp, ports: ["8080"], priority: 10}]}`)
+		s.apply("Host", "orders", "{subnet: services, address: 10.20.2.10, securityGroups: [service-sg1, quarantine]}")
+		s.fails(t, ordersURL, "sg/inbound-deny", "backend-sg-in", "Host/orders", "SecurityGroup/quarantine")
+		s.apply("Host", "orders", "{subnet: services, address: 10.20.2.10, securityGroups: [quarantine]}")
+		s.fails(t, ordersURL, "sg/inbound-deny", "backend-sg-in", "Host/orders", "SecurityGroup/quarantine")
+		s.apply("Host", "orders", "{subnet: services, address: 10.20.2.10, securityGroups: [service-sg1]}")
+		s.answers(t, ordersURL)
+	})
+	t.Run("revoked and deleted", s.takenBack)
+	t.Run("a connection that is kept is judged anew", func(t *testing.T) {
+		s.stock.serves("10.20.2.11:8088")
+		s.apply("Backend", "stock", "{network: corp, targets: [{host: 10.20.2.11, port: 8088}]}")
+		for range 2 {
+			if a := s.clerk.curl(s.ca, stockURL); a.Status != 200 || !strings.Contains(a.Body, "10.20.2.11:8088 was called by "+nodeAddress+":") {
+				t.Errorf("%s", a.raw)
+			}
+		}
+		s.ok("revoke", "service-sg2", "stock-8000-9000")
+		s.fails(t, stockURL, "sg/no-inbound-rule", "backend-sg-in", "Host/stock", "SecurityGroup/service-sg2")
+	})
+	t.Run("the backend's tunnel is down", func(t *testing.T) {
+		s.orders.untunnel(s.ordersTunnel)
+		s.fails(t, ordersURL, "backend/timeout", "backend", "Backend/orders", "")
+		s.answers(t, storeURL)
+		s.ordersTunnel = s.orders.tunnel(s.ok("config", "wireguard", "host/orders"))
+		s.atOrders.stop()
+		s.atOrders = s.orders.httpd("10.20.2.10:8080")
+		s.answers(t, ordersURL)
+	})
+	t.Run("the Link is down", func(t *testing.T) {
+		s.ok("config", "wireguard", "link/onprem") // a key that nobody has yet
+		s.fails(t, storeURL, "route/link-down", "backend-route", "Link/onprem", "")
+	})
+}
+
+// portMoved is a backend that was started at another port.
+func (s *services) portMoved(t *testing.T) {
+	s.atOrders.stop()
+	s.fails(t, ordersURL, "backend/refused", "backend", "Backend/orders", "")
+	s.atOrders = s.orders.httpd("10.20.2.10:8081")
+	e := s.fails(t, ordersURL, "backend/refused", "backend", "Backend/orders", "")
+	if h := e.decided(); h.Evidence != "probe" {
+		t.Errorf("the evidence is %q, want probe: %+v", h.Evidence, h)
+	}
+	s.apply("Backend", "orders", "{network: corp, targets: [{host: 10.20.2.10, port: 8081}]}")
+	s.fails(t, ordersURL, "sg/no-inbound-rule", "backend-sg-in", "Host/orders", "SecurityGroup/service-sg1")
+	s.authorize("service-sg1", `"8080/8080", "8081/8081"`)
+	s.answers(t, ordersURL)
+	s.atOrders.stop()
+	s.atOrders = s.orders.httpd("10.20.2.10:8080")
+	s.apply("Backend", "orders", "{network: corp, targets: [{host: 10.20.2.10, port: 8080}]}")
+	s.authorize("service-sg1", `"8080/8080"`)
+	s.answers(t, ordersURL)
+}
+
+// takenBack takes the grant away on either side.
+func (s *services) takenBack(t *testing.T) {
+	shut := func() {
+		t.Helper()
+		s.fails(t, ordersURL, "sg/no-inbound-rule", "backend-sg-in", "Host/orders", "SecurityGroup/service-sg1")
+	}
+	// On the backend's side: the Gateway's record stays and tells of it.
+	s.ok("revoke", "service-sg1", "orders-8080-8080")
+	shut()
+	s.authorize("service-sg1", `"8080/8080"`)
+	shut()
+	if c := s.status("securitygroupauthorization", "orders").condition("Granted"); c.Status || c.Reason != "Revoked" {
+		t.Errorf("the authorization's condition is %+v", c)
+	}
+	s.ok("delete", "securitygroupauthorization", "orders")
+	s.authorize("service-sg1", `"8080/8080"`)
+	s.answers(t, ordersURL)
+
+	// On the Gateway's side alone: the rule is an orphan.
+	s.ok("delete", "securitygroupauthorization", "orders")
+	s.answers(t, ordersURL)
+	g := s.status("securitygroup", "service-sg1")
+	if len(g.GrantedRules) != 1 || !g.GrantedRules[0].Orphan {
+		t.Errorf("the group's rules: %+v", g.GrantedRules)
+	}
+	s.ok("revoke", "service-sg1", "orders-8080-8080")
+	shut()
+
+	// On both.
+	s.authorize("service-sg1", `"8080/8080"`)
+	s.answers(t, ordersURL)
+	s.ok("delete", "securitygroupauthorization", "orders", "--cascade")
+	shut()
+	if got := s.granted("service-sg1"); len(got) != 0 {
+		t.Errorf("the group was granted %v", got)
+	}
+	s.authorize("service-sg1", `"8080/8080"`)
+	s.answers(t, ordersURL)
+}
+
+// fullPackets carries bodies through tunnels and over ways of different widths.
+func (s *services) fullPackets(t *testing.T) {
+	body := filepath.Join(s.clerk.dir, "body")
+	if err := os.WriteFile(body, make([]byte, million), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	carries := func(name string) {
+		t.Helper()
+		base := "https://main.postern.internal/" + name + "/"
+		a := s.clerk.curl(s.ca, "--max-time", "20", "-o", "/dev/null", "-w", "HTTP/1.1 200 \r\n\r\n%{http_code} %{size_download}", base+"large")
+		if a.Body != fmt.Sprintf("200 %d", million) {
+			t.Errorf("from %s: %s", name, a.raw)
+		}
+		a = s.clerk.curl(s.ca, "--max-time", "20", "-H", "Expect:", "--data-binary", "@"+body, base+"cgi-bin/count")
+		if a.Status != 200 || a.Body != fmt.Sprintf("%s sent %d bytes\n", nodeAddress, million) {
+			t.Errorf("to %s: %s", name, a.raw)
+		}
+	}
+	// The tunnel of stock carries 1280 bytes, those of orders and the router 1420.
+	for _, name := range []string{"orders", "stock", "store"} {
+		carries(name)
+	}
+	// The cable beneath the tunnel of orders carries less than the tunnel.
+	s.hub.ip("link", "set", "to-orders", "mtu", "1360")
+	s.orders.ip("link", "set", "up0", "mtu", "1360")
+	carries("orders")
+	// The way from the router to the store carries less than the Link. What a
+	// router says of that has to come from an address of its site.
+	s.router.ip("addr", "add", "192.168.50.1/32", "dev", interfaceOf(s.router.tunnels[0]))
+	s.router.ip("route", "replace", "192.168.50.0/24", "dev", "lan0", "src", "192.168.50.1", "mtu", "lock", "1300")
+	carries("store")
+
+	// A caller that sends more than a tunnel carries is told so.
+	ping := func(size string) string {
+		return s.clerk.run("ping", "-n", "-M", "do", "-c", "1", "-W", "1", "-s", size, "10.20.2.11").out
+	}
+	s.clerk.ip("link", "set", interfaceOf(s.clerkTunnel), "mtu", "1500")
+	if out := ping("1000"); !strings.Contains(out, " 1 received") {
+		t.Errorf("ping: %s", out)
+	}
+	if out := ping("1400"); !strings.Contains(out, "Frag needed and DF set (mtu = 1420)") {
+		t.Errorf("ping with 1428 bytes: %s", out)
+	}
+	carries("orders")
+}
