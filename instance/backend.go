@@ -39,8 +39,9 @@ func backendRoots(private []byte) *x509.CertPool {
 // first.
 func (i *Instance) dialBackend(ctx context.Context, gateway, network, host string, port uint16) (net.Conn, error) {
 	s := i.Snapshot()
-	if g, n := s.Gateways[gateway], s.Networks[network]; g != nil && n != nil {
-		if _, ok := flow.Dials(g, n); !ok {
+	// A Gateway that reaches nothing there asks for no name either.
+	if g, n := s.Gateways[gateway], s.Networks[network]; g != nil && (n != nil || network == "") {
+		if src, ok := flow.Dials(g, n); !ok || src.Confined() {
 			return nil, &request.DialError{Code: request.CodeNoWay, Host: host, Err: user.ErrNoAddress}
 		}
 	}
