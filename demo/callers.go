@@ -121,7 +121,13 @@ func (c *Callers) dialer(ctx context.Context, source string) (dialer, error) {
 				return a.Addrs, nil
 			},
 			connect: func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-				return t.Dial(ctx, "tcp", to.String())
+				conn, err := t.Dial(ctx, "tcp", to.String())
+				if errors.Is(err, join.ErrNoData) {
+					// The machine has no address of that family: it can send
+					// nothing, and nothing comes back.
+					err = fmt.Errorf("%s has no address to call %s from: %w", source, to, context.DeadlineExceeded)
+				}
+				return conn, err
 			},
 		}, nil
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"postern.dev/postern/explain/answer"
@@ -38,12 +39,13 @@ func unpack(t *testing.T, name string) string {
 	return dir
 }
 
-// Every component of Gateways of all networking models is really called from
-// everywhere, and each call ends as postern get matrix says.
-func TestMatrixIsWhatConnectionsFind(t *testing.T) {
+// modelled starts a Postern for the files of the walk-through of the networking
+// models, and returns what applies some of them, and what approves Endpoints.
+func modelled(t *testing.T) (s *Stage, file, approve func(names ...string)) {
+	t.Helper()
 	dir := unpack(t, models)
-	s := stage(t)
-	file := func(names ...string) {
+	s = stage(t)
+	file = func(names ...string) {
 		t.Helper()
 		paths := make([]string, len(names))
 		for i, n := range names {
@@ -51,7 +53,7 @@ func TestMatrixIsWhatConnectionsFind(t *testing.T) {
 		}
 		apply(t, s, paths...)
 	}
-	approve := func(names ...string) {
+	approve = func(names ...string) {
 		t.Helper()
 		for _, n := range names {
 			if _, err := s.API().ApproveEndpoint(t.Context(), n); err != nil {
@@ -59,6 +61,13 @@ func TestMatrixIsWhatConnectionsFind(t *testing.T) {
 			}
 		}
 	}
+	return s, file, approve
+}
+
+// Every component of Gateways of all networking models is really called from
+// everywhere, and each call ends as postern get matrix says.
+func TestMatrixIsWhatConnectionsFind(t *testing.T) {
+	s, file, approve := modelled(t)
 	file("networks.yaml", "groups.yaml", "gateways.yaml", "apis.yaml")
 
 	// kinds counts, by networking model, what the cells of each were seen as.
@@ -166,4 +175,72 @@ func expected(t *testing.T, s *Stage, m *Matrix) int {
 		}
 	}
 	return len(m.Rows) * len(sources)
+}
+
+// Names lead a caller to one address of a Gateway. Whoever knows the others finds
+// at each of them, and at each port, what is explained.
+func TestEveryAddressOfAGatewayIsAsExplained(t *testing.T) {
+	s, file, approve := modelled(t)
+	file("networks.yaml", "groups.yaml", "gateways.yaml", "apis.yaml", "door.yaml", "partner-door.yaml", "inner-door.yaml")
+	approve("door")
+
+	set := s.Instance().Resources()
+	var addresses []string
+	for _, g := range model.All[*model.Gateway](set) {
+		addresses = append(addresses, g.Spec.PublicAddress, g.Status.ConfigurationAddress)
+		addresses = append(addresses, g.Status.Addresses...)
+		if g.Status.OutboundAddress != "" {
+			addresses = append(addresses, g.Status.OutboundAddress)
+		}
+	}
+	for _, e := range model.All[*model.Endpoint](set) {
+		addresses = append(addresses, e.Status.Addresses...)
+	}
+	slices.Sort(addresses)
+	addresses = slices.Compact(addresses)
+	if want := 5*2 + 2 + 1 + 3; len(addresses) != want {
+		t.Fatalf("%d addresses, not %d: %v", len(addresses), want, addresses)
+	}
+	sources := []string{"internet/203.0.113.7", "internet/198.18.0.1", "host/desk", "host/branch", "host/partner", "link/office/192.168.50.10"}
+	ports := []string{"80", "443", "3443", "8443"}
+	for _, source := range sources {
+		s.callers.ready(t.Context(), source)
+	}
+	var wait sync.WaitGroup
+	slots := make(chan struct{}, atOnce)
+	seen := map[answer.SymptomKind]int{}
+	var mu sync.Mutex
+	for _, source := range sources {
+		for _, a := range addresses {
+			for _, port := range ports {
+				slots <- struct{}{}
+				wait.Go(func() {
+					defer func() { <-slots }()
+					q := answer.Question{From: source, URL: "tcp://" + a + ":" + port}
+					told, err := s.API().Explain(t.Context(), q)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					o, err := s.send(t.Context(), q, told)
+					if err == nil {
+						err = o.Agrees()
+					}
+					if err != nil {
+						t.Errorf("%s to %s: %v", source, q.URL, err)
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					seen[o.Seen.Kind]++
+				})
+			}
+		}
+	}
+	wait.Wait()
+	t.Log(seen)
+	for _, kind := range []answer.SymptomKind{answer.Connected, answer.Refused, answer.Timeout} {
+		if seen[kind] < 10 {
+			t.Errorf("%s was seen %d times", kind, seen[kind])
+		}
+	}
 }
