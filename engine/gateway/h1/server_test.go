@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -603,5 +604,49 @@ func TestClientThatStillSendsGetsToReadTheRefusal(t *testing.T) {
 	c.Close()
 	if err := <-done; !errors.Is(err, grammar.ErrBodyTooLarge) {
 		t.Error(err)
+	}
+}
+
+func TestOpenedSeesAConnectionBeforeItsFirstRequest(t *testing.T) {
+	for _, taken := range []bool{false, true} {
+		seen := 0
+		s := &Server{
+			Opened: func(_ context.Context, nc net.Conn, e *exchange.Exchange) bool {
+				seen++
+				e.State = "opened"
+				if taken {
+					_, _ = io.WriteString(nc, "taken")
+				}
+				return taken
+			},
+			Handler: func(e *exchange.Exchange) { e.Reply(200, nil, []byte(fmt.Sprint(e.State))) },
+		}
+		here, there := net.Pipe()
+		done := make(chan error, 1)
+		go func() { done <- s.ServeConn(context.Background(), there, &snapshot.Origin{}) }()
+		want := "taken"
+		if !taken {
+			want = "opened"
+			for range 2 {
+				fmt.Fprint(here, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+				res, err := http.ReadResponse(bufio.NewReader(here), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if b, err := io.ReadAll(res.Body); err != nil || string(b) != want {
+					t.Errorf("%q, %v", b, err)
+				}
+			}
+			here.Close()
+		} else if b, err := io.ReadAll(here); err != nil || string(b) != want {
+			t.Errorf("%q, %v", b, err)
+		}
+		<-done
+		if seen != 1 {
+			t.Errorf("seen %d times", seen)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
