@@ -17,6 +17,8 @@ import (
 const (
 	maxProbes = 4
 	probeTime = 3 * time.Second
+	// probesTime bounds them all.
+	probesTime = 6 * time.Second
 )
 
 // live asks the running server of backends.
@@ -24,6 +26,7 @@ type live struct {
 	ctx   context.Context //nolint:containedctx // lives as long as one question
 	w     *World
 	asked int
+	until time.Time
 }
 
 // live is what a question may ask; nil where no server runs.
@@ -31,7 +34,7 @@ func (w *World) live(ctx context.Context) *live {
 	if w.Probe == nil && w.Health == nil {
 		return nil
 	}
-	return &live{ctx: ctx, w: w}
+	return &live{ctx: ctx, w: w, until: time.Now().Add(probesTime)}
 }
 
 // health tells what a Gateway knows of a target.
@@ -48,7 +51,11 @@ func (l *live) probe(g *snapshot.Gateway, d *request.Destination, to netip.AddrP
 		return "", "", nil, false
 	}
 	l.asked++
-	ctx, cancel := context.WithTimeout(l.ctx, probeTime)
+	until := time.Now().Add(probeTime)
+	if l.until.Before(until) {
+		until = l.until
+	}
+	ctx, cancel := context.WithDeadline(l.ctx, until)
 	defer cancel()
 	code, reason, seen = l.w.Probe(ctx, g, d.Network, to, d.Scheme, d.Host)
 	if reason != "" {
