@@ -89,7 +89,8 @@ func heading(ref model.Ref, j wire.Joined) string {
 	if ref.Kind == model.KindLink {
 		lines = append(lines,
 			"For the router of the site: send what is for AllowedIPs through this tunnel, from the prefixes of the",
-			"Link (postern get links) and unmasked. Address is the router's own matter.")
+			"Link (postern get links) and unmasked. Address is the router's own matter; with one of the Link's",
+			"prefixes the router can tell the Network of packets that are too large for the site.")
 		if len(j.DNS) > 0 {
 			lines = append(lines, "DNS makes this machine ask the Network's resolver, which gives a Link the public view; other",
 				"machines of the site ask "+strings.Join(j.DNS, " or ")+" only if they are told to.")
