@@ -45,7 +45,7 @@ bench: ## every benchmark, six times, for benchstat
 	$(GO) test -run '^$$' -bench . -benchmem -count 6 $(measured)
 
 lab: ## network namespaces and stock clients; needs root
-	POSTERN_LAB=1 $(GO) test -count=1 -timeout 15m ./test/labs/...
+	POSTERN_LAB=1 $(GO) test -count=1 -timeout 15m -parallel 4 ./test/labs/...
 
 oracle: ## the IAM evaluator against an independent simulator; needs node
 	cd test/conformance/iam && npm ci --no-audit --no-fund

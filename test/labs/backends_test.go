@@ -113,6 +113,14 @@ func TestGatewayReachesBackendsAsAuthorized(t *testing.T) {
 			}
 		}
 	})
+	t.Run("the reason stays with the operator", func(t *testing.T) {
+		a := s.clerk.curl(s.ca, ordersURL)
+		_, after, _ := strings.Cut(strings.ToLower(a.head), "x-postern-request-id: ")
+		id, _, _ := strings.Cut(after, "\r\n")
+		if r := s.postern("why", id); r.code != 0 || !strings.Contains(r.out, "sg/no-inbound-rule") || !strings.Contains(r.out, "SecurityGroup/service-sg1") {
+			t.Errorf("why %s: %s", id, r)
+		}
+	})
 	t.Run("behind a Link there is no group to ask", func(t *testing.T) { s.answers(t, storeURL) })
 	t.Run("authorized", func(t *testing.T) {
 		s.authorize("service-sg1", `"8080/8080"`)
@@ -128,6 +136,9 @@ func TestGatewayReachesBackendsAsAuthorized(t *testing.T) {
 		}
 		if got := s.granted("service-sg2"); !slices.Equal(got, []string{"stock-80-80", "stock-8000-9000"}) {
 			t.Errorf("service-sg2 was granted %v", got)
+		}
+		if out := s.ok("describe", "securitygroup", "service-sg1"); !strings.Contains(out, "granted orders-8080-8080: tcp/8080/8080 from group:main-managed, of SecurityGroupAuthorization/orders\n") {
+			t.Errorf("describe securitygroup: %s", out)
 		}
 		if out := s.ok("describe", "gateway", "main"); !strings.Contains(out, "authorization orders: SecurityGroup/service-sg1 8080/8080 (granted)\n") ||
 			!strings.Contains(out, "authorization stock: SecurityGroup/service-sg2 80/80, 8000/9000 (granted)\n") {
@@ -152,6 +163,24 @@ func TestGatewayReachesBackendsAsAuthorized(t *testing.T) {
 			t.Errorf("explain: %+v", e)
 		}
 	})
+	t.Run("every component answers at the private address", func(t *testing.T) {
+		for _, u := range []string{
+			"https://main.postern.internal/status-0123456789abcdef",
+			"https://main.management.postern.internal/ServiceStatus", "https://main.management.postern.internal:3443/ServiceStatus",
+			"https://main.configuration.postern.internal/ServiceStatus",
+			"https://main.portal.postern.internal/", "https://main.scm.postern.internal/",
+		} {
+			a := s.clerk.curl(s.ca, u)
+			if e := s.explain("host/clerk", u); a.Status != 200 || e.Verdict != "allow" || e.Symptom.Status != 200 {
+				t.Errorf("%s: explain says %s %s: %s", u, e.Symptom.symptom, e.Code, a.raw)
+			}
+		}
+		const configuration = "https://main.configuration.postern.internal:3443/ServiceStatus"
+		a := s.clerk.curl(s.ca, configuration)
+		if e := s.explain("host/clerk", configuration); a.Status == 200 || e.Symptom.String() != a.String() {
+			t.Errorf("configuration on 3443: explain says %s %s: %s", e.Symptom.symptom, e.Code, a.raw)
+		}
+	})
 	t.Run("full packets", s.fullPackets)
 	t.Run("the port moved", s.portMoved)
 	t.Run("the group is not the backend's", func(t *testing.T) {
@@ -174,6 +203,20 @@ func TestGatewayReachesBackendsAsAuthorized(t *testing.T) {
 		s.apply("Host", "orders", "{subnet: services, address: 10.20.2.10, securityGroups: [service-sg1]}")
 		s.answers(t, ordersURL)
 	})
+	t.Run("a group that refers to no other group", func(t *testing.T) {
+		s.apply("SecurityGroup", "vault", "{network: corp, defaults: enterprise}")
+		s.apply("Host", "orders", "{subnet: services, address: 10.20.2.10, securityGroups: [vault]}")
+		s.fails(t, ordersURL, "sg/no-inbound-rule", "backend-sg-in", "Host/orders", "SecurityGroup/vault")
+		s.authorize("vault", `"8080/8080"`)
+		s.answers(t, ordersURL)
+		if g := s.status("securitygroup", "vault").GrantedRules; len(g) != 1 || !slices.Equal(g[0].From, []string{"10.20.1.0/28"}) {
+			t.Errorf("vault was granted %+v", g)
+		}
+		s.apply("Host", "orders", "{subnet: services, address: 10.20.2.10, securityGroups: [service-sg1]}")
+		s.authorize("service-sg1", `"8080/8080"`)
+		s.answers(t, ordersURL)
+	})
+	t.Run("the backend is unhealthy", s.unhealthy)
 	t.Run("revoked and deleted", s.takenBack)
 	t.Run("a connection that is kept is judged anew", func(t *testing.T) {
 		s.stock.serves("10.20.2.11:8088")
@@ -218,6 +261,33 @@ func (s *services) portMoved(t *testing.T) {
 	s.atOrders = s.orders.httpd("10.20.2.10:8080")
 	s.apply("Backend", "orders", "{network: corp, targets: [{host: 10.20.2.10, port: 8080}]}")
 	s.authorize("service-sg1", `"8080/8080"`)
+	s.answers(t, ordersURL)
+}
+
+// unhealthy is a backend that probes find out to be down.
+func (s *services) unhealthy(t *testing.T) {
+	s.apply("Backend", "orders", `{network: corp, targets: [{host: 10.20.2.10, port: 8080}],
+  health: {path: /index.html, interval: 1s, timeout: 1s, unhealthyAfter: 2, healthyAfter: 1}}`)
+	s.answers(t, ordersURL)
+	s.atOrders.stop()
+	var a answer
+	if !eventually(func() bool { a = s.clerk.curl(s.ca, ordersURL); return a.Status == 503 }) {
+		t.Fatalf("it is not found out: %s", a.raw)
+	}
+	in := *s.lab
+	in.t = t
+	e := in.agrees("host/clerk", ordersURL, nil, a.symptom, "response 503", "backend/unhealthy")
+	if h := e.decided(); a.Body != `{"message":"Service Unavailable"}` || h.Layer != "backend" || h.Component != "Backend/orders" {
+		t.Errorf("%+v decides: %s", h, a.raw)
+	}
+	s.atOrders = s.orders.httpd("10.20.2.10:8080")
+	if !eventually(func() bool { a = s.clerk.curl(s.ca, ordersURL); return a.Status == 200 }) {
+		t.Errorf("it is not taken back: %s", a.raw)
+	}
+	if got := s.atOrders.callers(t); !slices.Equal(got, []string{nodeAddress}) {
+		t.Errorf("it was probed and called by %v", got)
+	}
+	s.apply("Backend", "orders", "{network: corp, targets: [{host: 10.20.2.10, port: 8080}]}")
 	s.answers(t, ordersURL)
 }
 
