@@ -91,8 +91,13 @@ func (t *trail) send(to []request.Destination) {
 	case len(bad) == 0:
 		t.absorb(unknown[0])
 	case len(good) == 0 && len(unknown) == 0:
+		alike := true
 		for _, b := range bad {
+			alike = alike && b.stops[0].code == bad[0].stops[0].code && b.Symptom.Status == bad[0].Symptom.Status
 			t.absorb(b)
+		}
+		if !alike {
+			t.assume(unknownPick(bad[0]))
 		}
 	default:
 		t.uncertain(append(good, unknown...)[0], bad)
@@ -161,8 +166,14 @@ func (t *trail) uncertain(good *trail, bad []*trail) {
 	}
 	if t.Verdict == answer.Allow && len(t.stops) == 0 {
 		t.Verdict, t.Symptom = answer.Unknown, answer.Symptom{}
-		t.assume("which target of " + bad[0].leg.component + " is picked is not known")
+		t.assume(unknownPick(bad[0]))
 	}
+}
+
+// unknownPick is the assumption of an answer that hangs on the target that is
+// picked. Where all fail, but not alike, the answer is of the first.
+func unknownPick(b *trail) string {
+	return "which target of " + b.leg.component + " is picked is not known"
 }
 
 // unhealthy ends with a Backend all of whose targets were taken out. What is in
