@@ -28,7 +28,7 @@ func TestBackendsAreCompiledOrSayWhyNot(t *testing.T) {
 	r := new(Compiler).Compile(set, Options{Base: "postern.internal"})
 	one := []snapshot.Target{{Host: "10.0.0.1", Port: 8080, Weight: 1}}
 	want := map[string]*snapshot.Backend{
-		"plain":   {Name: "plain", Protocol: "http", Timeout: 3 * time.Second, Targets: one},
+		"plain": {Name: "plain", Protocol: "http", Timeout: 3 * time.Second, Targets: one},
 		"probed": {Name: "probed", Protocol: "http", Targets: one, Health: &snapshot.Health{
 			Path: "/up", Interval: time.Second, Timeout: time.Second, Unhealthy: 3, Healthy: 1,
 		}},
