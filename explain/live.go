@@ -57,7 +57,7 @@ func (l *live) probe(g *snapshot.Gateway, d *request.Destination, to netip.AddrP
 	}
 	ctx, cancel := context.WithDeadline(l.ctx, until)
 	defer cancel()
-	code, reason, seen = l.w.Probe(ctx, g, d.Network, to, d.Scheme, d.Host)
+	code, reason, seen = l.w.Probe(ctx, g, d, to)
 	if reason != "" {
 		reason = strings.TrimSuffix(reason, ".") + "."
 	}

@@ -38,9 +38,9 @@ func backWorld(t *testing.T, more string, asked *[]string) *explain.World {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Probe = func(ctx context.Context, g *snapshot.Gateway, n *snapshot.Network, to netip.AddrPort, scheme, _ string) (string, string, *request.Response) {
-		if _, bounded := ctx.Deadline(); !bounded || g.Name != "main" || n.Name != "back" || scheme != "http" {
-			t.Errorf("asked of %s in %s by %s, bounded %v", g.Name, n.Name, scheme, bounded)
+	w.Probe = func(ctx context.Context, g *snapshot.Gateway, d *request.Destination, to netip.AddrPort) (string, string, *request.Response) {
+		if _, bounded := ctx.Deadline(); !bounded || g.Name != "main" || d.Network.Name != "back" || d.Scheme != "http" {
+			t.Errorf("asked of %s in %s by %s, bounded %v", g.Name, d.Network.Name, d.Scheme, bounded)
 		}
 		*asked = append(*asked, to.String())
 		return request.CodeBackendOK, "it answers", nil

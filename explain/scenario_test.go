@@ -103,7 +103,7 @@ func (s *scenario) load(t testing.TB) {
 	}
 	docs := documents{}
 	server := false
-	var probe func(context.Context, *snapshot.Gateway, *snapshot.Network, netip.AddrPort, string, string) (string, string, *request.Response)
+	var probe func(context.Context, *snapshot.Gateway, *request.Destination, netip.AddrPort) (string, string, *request.Response)
 	var health func(string, string, string) (bool, bool, string)
 	lines := strings.Split(string(a.Comment), "\n")
 	for _, l := range lines {
@@ -126,7 +126,7 @@ func (s *scenario) load(t testing.TB) {
 			s.down[args[0]] = true
 		case "probe":
 			code, reason, _ := strings.Cut(rest, " ")
-			probe = func(context.Context, *snapshot.Gateway, *snapshot.Network, netip.AddrPort, string, string) (string, string, *request.Response) {
+			probe = func(context.Context, *snapshot.Gateway, *request.Destination, netip.AddrPort) (string, string, *request.Response) {
 				return code, reason, nil
 			}
 		case "health":

@@ -33,11 +33,11 @@ type World struct {
 	// LinkUp tells whether a Link carries packets; nil where that is unknown.
 	LinkUp func(*snapshot.Link) bool
 	// Probe tries whether a connection to a target of a backend comes about as g
-	// would open it: into n, or outside if that is nil. The code is one of the
+	// would open it, at one of the addresses of a destination. The code is one of the
 	// family backend, the reason one sentence, and seen what the caller is answered
 	// where that is not the code's usual answer. It is asked for a question itself
 	// and for nothing that is tried; nil where no server runs.
-	Probe func(ctx context.Context, g *snapshot.Gateway, n *snapshot.Network, to netip.AddrPort, scheme, host string) (code, reason string, seen *request.Response)
+	Probe func(ctx context.Context, g *snapshot.Gateway, d *request.Destination, to netip.AddrPort) (code, reason string, seen *request.Response)
 	// Health tells what a Gateway's health probes found of a target, host:port,
 	// of a Backend. It is asked as Probe is.
 	Health func(gateway, backend, target string) (healthy, known bool, reason string)

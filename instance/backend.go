@@ -109,12 +109,12 @@ const probeTimeout = 2 * time.Second
 
 // probe tries once whether a connection to a backend comes about as a Gateway
 // would open it.
-func (i *Instance) probe(ctx context.Context, g *snapshot.Gateway, n *snapshot.Network, to netip.AddrPort, scheme, host string) (code, reason string, seen *request.Response) {
+func (i *Instance) probe(ctx context.Context, g *snapshot.Gateway, d *request.Destination, to netip.AddrPort) (code, reason string, seen *request.Response) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	network := ""
-	if n != nil {
-		network = n.Name
+	if d.Network != nil {
+		network = d.Network.Name
 	}
 	c, err := i.dialShare(ctx, g.Name, network, to, 1)
 	if err != nil {
@@ -122,17 +122,20 @@ func (i *Instance) probe(ctx context.Context, g *snapshot.Gateway, n *snapshot.N
 		return code, reason, nil
 	}
 	defer func() { _ = c.Close() }() // its purpose is fulfilled
-	if scheme != "https" {
+	if d.Scheme != "https" {
 		return request.CodeBackendOK, fmt.Sprintf("%s accepted a connection just now.", to), nil
 	}
-	t := tls.Client(c, &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: i.roots, ServerName: host, NextProtos: []string{"http/1.1"}})
+	t := tls.Client(c, &tls.Config{
+		MinVersion: tls.VersionTLS12, RootCAs: i.roots, ServerName: d.Host, NextProtos: []string{"http/1.1"},
+		InsecureSkipVerify: d.Insecure, //nolint:gosec // as the operation's tlsConfig asks
+	})
 	if err := t.HandshakeContext(ctx); err != nil {
 		if ctx.Err() != nil {
 			return request.CodeBackendTimeout, fmt.Sprintf("%s accepted a connection, but no TLS handshake came about within %s.", to, probeTimeout), nil
 		}
-		return request.CodeBackendTLS, fmt.Sprintf("The TLS handshake with %s failed: %s.", net.JoinHostPort(host, strconv.Itoa(int(to.Port()))), err), request.SecureFailed(err)
+		return request.CodeBackendTLS, fmt.Sprintf("The TLS handshake with %s failed: %s.", net.JoinHostPort(d.Host, strconv.Itoa(int(to.Port()))), err), request.SecureFailed(err)
 	}
-	return request.CodeBackendOK, fmt.Sprintf("%s completed a TLS handshake as %s just now.", to, host), nil
+	return request.CodeBackendOK, fmt.Sprintf("%s completed a TLS handshake as %s just now.", to, d.Host), nil
 }
 
 // unreached tells of a connection that did not come about.

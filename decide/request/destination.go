@@ -26,6 +26,8 @@ type Destination struct {
 	Network *snapshot.Network
 	// Backend is the resource that names it, if one does.
 	Backend *snapshot.Backend
+	// Insecure says that its certificate is not verified.
+	Insecure bool
 }
 
 // Destinations returns where the operation of an allowed verdict may be sent:
@@ -47,7 +49,7 @@ func (v *Verdict) Destinations(s *snapshot.Snapshot) ([]Destination, error) {
 		}
 		out := make([]Destination, len(b.Targets))
 		for i, t := range b.Targets {
-			out[i] = Destination{Scheme: b.Protocol, Host: t.Host, Port: t.Port, Network: b.Network, Backend: b}
+			out[i] = Destination{Scheme: b.Protocol, Host: t.Host, Port: t.Port, Network: b.Network, Backend: b, Insecure: in.Insecure}
 		}
 		return out, nil
 	}
@@ -59,6 +61,7 @@ func (v *Verdict) Destinations(s *snapshot.Snapshot) ([]Destination, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.Insecure = in.Insecure
 	return []Destination{d}, nil
 }
 
