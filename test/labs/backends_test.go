@@ -4,99 +4,10 @@
 package labs
 
 import (
-	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 )
-
-// What the caller reads when the Gateway cannot reach a backend.
-const unreachable = `{"message": "Network error communicating with endpoint"}`
-
-// nodeAddress is the Gateway's in testdata/services.yaml, from where it calls.
-const nodeAddress = "10.20.1.4"
-
-// What is behind the Gateway of testdata/services.yaml.
-const (
-	ordersURL = "https://main.postern.internal/orders/index.html"
-	stockURL  = "https://main.postern.internal/stock/index.html"
-	storeURL  = "https://main.postern.internal/store/index.html"
-)
-
-// services are the Gateway of testdata/services.yaml, its backends and a caller.
-type services struct {
-	*lab
-	orders, stock, router, store, clerk *machine
-	ordersTunnel, clerkTunnel           string
-	atOrders, atStock, atStore          *httpd
-}
-
-// newServices joins everything that testdata/services.yaml speaks of with stock
-// clients. The tunnel of stock carries smaller packets than the others.
-func newServices(t *testing.T, flags ...string) *services {
-	t.Helper()
-	s := &services{lab: newLabWith(t, flags, "wg", "wg-quick", "wireguard-go", "curl", "ping", "ss", "busybox")}
-	s.ok("apply", "-f", absolute(t, "testdata/services.yaml"))
-	s.orders, s.stock, s.clerk = s.machine("orders"), s.machine("stock"), s.machine("clerk")
-	s.ordersTunnel = s.orders.tunnel(s.ok("config", "wireguard", "host/orders"))
-	s.stock.tunnel(strings.Replace(s.ok("config", "wireguard", "host/stock"), "[Interface]\n", "[Interface]\nMTU = 1280\n", 1))
-	s.clerkTunnel = s.clerk.tunnel(s.ok("config", "wireguard", "host/clerk"))
-	s.router, s.store = s.site(s.ok("config", "wireguard", "link/onprem"))
-	s.atOrders = s.orders.httpd("10.20.2.10:8080")
-	s.atStock = s.stock.httpd("10.20.2.11:9000")
-	s.atStore = s.store.httpd(deskAddress + ":8080")
-	return s
-}
-
-// answers calls a URL as the clerk: the backend answers, and explain agrees.
-func (s *services) answers(t *testing.T, url string) {
-	t.Helper()
-	a := s.clerk.curl(s.ca, url)
-	in := *s.lab
-	in.t = t
-	e := in.agrees("host/clerk", url, nil, a.symptom, "response 200", "backend/ok")
-	if !strings.HasPrefix(a.Body, "the backend ") {
-		t.Errorf("%s: the backend's file is not what came: %s", url, a.raw)
-	}
-	if h := e.decided(); h.Layer != "backend" || h.Evidence != "probe" {
-		t.Errorf("%s: %s with evidence %q decides, want backend with probe", url, h.Layer, h.Evidence)
-	}
-}
-
-// fails calls a URL as the clerk: the Gateway answers that it does not reach
-// the backend, and explain says where the way ends and by whose rule.
-func (s *services) fails(t *testing.T, url, code, layer, component, rule string) explained {
-	t.Helper()
-	a := s.clerk.curl(s.ca, "--max-time", "20", url)
-	if a.Body != unreachable || !strings.Contains(strings.ToLower(a.head), "\r\ncontent-type: application/json") {
-		t.Errorf("%s: want %s as JSON: %s", url, unreachable, a.raw)
-	}
-	in := *s.lab
-	in.t = t
-	e := in.agrees("host/clerk", url, nil, a.symptom, "response 504", code)
-	if h := e.decided(); h.Layer != layer || h.Component != component || h.Rule.Resource != rule {
-		t.Errorf("%s: explain names %s of %s by %q, want %s of %s by %q", url, h.Layer, h.Component, h.Rule.Resource, layer, component, rule)
-	}
-	return e
-}
-
-// authorize applies the SecurityGroupAuthorization orders.
-func (s *services) authorize(group, ports string) {
-	s.t.Helper()
-	s.apply("SecurityGroupAuthorization", "orders", fmt.Sprintf("{gateway: main, securityGroup: %s, ports: [%s]}", group, ports))
-}
-
-// granted lists the names of the rules that a group was granted.
-func (s *services) granted(group string) []string {
-	s.t.Helper()
-	var out []string
-	for _, r := range s.status("securitygroup", group).GrantedRules {
-		out = append(out, r.Name)
-	}
-	return out
-}
 
 // TestGatewayReachesBackendsAsAuthorized is the third walk-through: a Gateway in
 // internal mode calls backends that are stock clients of WireGuard.
@@ -216,6 +127,7 @@ func TestGatewayReachesBackendsAsAuthorized(t *testing.T) {
 		s.authorize("service-sg1", `"8080/8080"`)
 		s.answers(t, ordersURL)
 	})
+	t.Run("the backend is in a peer of the Network", s.inPeer)
 	t.Run("the backend is unhealthy", s.unhealthy)
 	t.Run("revoked and deleted", s.takenBack)
 	t.Run("a connection that is kept is judged anew", func(t *testing.T) {
@@ -262,6 +174,31 @@ func (s *services) portMoved(t *testing.T) {
 	s.apply("Backend", "orders", "{network: corp, targets: [{host: 10.20.2.10, port: 8080}]}")
 	s.authorize("service-sg1", `"8080/8080"`)
 	s.answers(t, ordersURL)
+}
+
+// inPeer is a backend in another Network, which gets its tunnel once it is a peer.
+func (s *services) inPeer(t *testing.T) {
+	s.apply("Network", "back", "{cidrs: [10.30.0.0/16]}")
+	s.apply("Subnet", "back", "{network: back, cidr: 10.30.2.0/24}")
+	s.apply("SecurityGroup", "back", "{network: back}")
+	s.apply("Host", "back", "{subnet: back, address: 10.30.2.10, securityGroups: [back]}")
+	s.apply("Backend", "stock", "{network: corp, targets: [{host: 10.30.2.10, port: 8080}]}")
+	s.fails(t, stockURL, "route/none", "backend-route", "Gateway/main", "")
+	s.apply("Peering", "corp-back", "{networks: [corp, back]}")
+	s.fails(t, stockURL, "sg/no-inbound-rule", "backend-sg-in", "Host/back", "SecurityGroup/back")
+	s.apply("SecurityGroupAuthorization", "back", `{gateway: main, securityGroup: back, ports: ["8080/8080"]}`)
+	back := s.machine("back")
+	back.tunnel(s.ok("config", "wireguard", "host/back"))
+	at := back.httpd("10.30.2.10:8080")
+	s.answers(t, stockURL)
+	if got := at.callers(t); !slices.Equal(got, []string{nodeAddress}) {
+		t.Errorf("it was called by %v", got)
+	}
+	s.ok("delete", "securitygroupauthorization", "back", "--cascade")
+	s.ok("delete", "peering", "corp-back")
+	s.fails(t, stockURL, "route/none", "backend-route", "Gateway/main", "")
+	s.apply("Backend", "stock", "{network: corp, targets: [{host: 10.20.2.11, port: 9000}]}")
+	s.answers(t, stockURL)
 }
 
 // unhealthy is a backend that probes find out to be down.
@@ -329,50 +266,4 @@ func (s *services) takenBack(t *testing.T) {
 	}
 	s.authorize("service-sg1", `"8080/8080"`)
 	s.answers(t, ordersURL)
-}
-
-// fullPackets carries bodies through tunnels and over ways of different widths.
-func (s *services) fullPackets(t *testing.T) {
-	body := filepath.Join(s.clerk.dir, "body")
-	if err := os.WriteFile(body, make([]byte, million), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	carries := func(name string) {
-		t.Helper()
-		base := "https://main.postern.internal/" + name + "/"
-		a := s.clerk.curl(s.ca, "--max-time", "20", "-o", "/dev/null", "-w", "HTTP/1.1 200 \r\n\r\n%{http_code} %{size_download}", base+"large")
-		if a.Body != fmt.Sprintf("200 %d", million) {
-			t.Errorf("from %s: %s", name, a.raw)
-		}
-		a = s.clerk.curl(s.ca, "--max-time", "20", "-H", "Expect:", "--data-binary", "@"+body, base+"cgi-bin/count")
-		if a.Status != 200 || a.Body != fmt.Sprintf("%s sent %d bytes\n", nodeAddress, million) {
-			t.Errorf("to %s: %s", name, a.raw)
-		}
-	}
-	// The tunnel of stock carries 1280 bytes, those of orders and the router 1420.
-	for _, name := range []string{"orders", "stock", "store"} {
-		carries(name)
-	}
-	// The cable beneath the tunnel of orders carries less than the tunnel.
-	s.hub.ip("link", "set", "to-orders", "mtu", "1360")
-	s.orders.ip("link", "set", "up0", "mtu", "1360")
-	carries("orders")
-	// The way from the router to the store carries less than the Link. What a
-	// router says of that has to come from an address of its site.
-	s.router.ip("addr", "add", "192.168.50.1/32", "dev", interfaceOf(s.router.tunnels[0]))
-	s.router.ip("route", "replace", "192.168.50.0/24", "dev", "lan0", "src", "192.168.50.1", "mtu", "lock", "1300")
-	carries("store")
-
-	// A caller that sends more than a tunnel carries is told so.
-	ping := func(size string) string {
-		return s.clerk.run("ping", "-n", "-M", "do", "-c", "1", "-W", "1", "-s", size, "10.20.2.11").out
-	}
-	s.clerk.ip("link", "set", interfaceOf(s.clerkTunnel), "mtu", "1500")
-	if out := ping("1000"); !strings.Contains(out, " 1 received") {
-		t.Errorf("ping: %s", out)
-	}
-	if out := ping("1400"); !strings.Contains(out, "Frag needed and DF set (mtu = 1420)") {
-		t.Errorf("ping with 1428 bytes: %s", out)
-	}
-	carries("orders")
 }
