@@ -39,9 +39,11 @@ func backendRoots(private []byte) *x509.CertPool {
 // first.
 func (i *Instance) dialBackend(ctx context.Context, gateway, network, host string, port uint16) (net.Conn, error) {
 	s := i.Snapshot()
+	var src flow.Source
 	// A Gateway that reaches nothing there asks for no name either.
 	if g, n := s.Gateways[gateway], s.Networks[network]; g != nil && (n != nil || network == "") {
-		if src, ok := flow.Dials(g, n); !ok || src.Confined() {
+		var ok bool
+		if src, ok = flow.Dials(g, n); !ok || src.Confined() {
 			return nil, &request.DialError{Code: request.CodeNoWay, Host: host, Err: user.ErrNoAddress}
 		}
 	}
@@ -49,6 +51,7 @@ func (i *Instance) dialBackend(ctx context.Context, gateway, network, host strin
 	if err != nil {
 		return nil, err
 	}
+	addrs = src.OwnFamily(addrs)
 	var first error
 	for n, a := range addrs {
 		c, err := i.dialShare(ctx, gateway, network, netip.AddrPortFrom(a, port), len(addrs)-n)

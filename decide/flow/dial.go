@@ -5,6 +5,7 @@ package flow
 
 import (
 	"fmt"
+	"net/netip"
 
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
@@ -47,6 +48,21 @@ func (s Source) Confined() bool { return s.Outside && confined(s.Interface) }
 // external Gateway reach the internet segment.
 func confined(i *snapshot.Interface) bool {
 	return i.Gateway.Mode != model.ModeExternal || !isNode(i)
+}
+
+// OwnFamily returns those of addrs that are of the family of s itself, or all of
+// them if none is: one who calls tries no others.
+func (s *Source) OwnFamily(addrs []netip.Addr) []netip.Addr {
+	var own []netip.Addr
+	for _, a := range addrs {
+		if s.Addr.IsValid() && a.Is4() == s.Addr.Is4() {
+			own = append(own, a)
+		}
+	}
+	if len(own) == 0 {
+		return addrs
+	}
+	return own
 }
 
 // Undelivered is why a dial came to nothing before anything was heard of the

@@ -45,6 +45,9 @@ func differ(q answer.Question, a *answer.Answer, o *outcome) []string {
 	}
 	switch s.Kind {
 	case answer.Response:
+		if otherTarget(a, o) {
+			break
+		}
 		if s.Status != 0 && s.Status != o.status {
 			say("the status is %d, explained as %d", o.status, s.Status)
 		}
@@ -84,6 +87,20 @@ func differ(q answer.Question, a *answer.Answer, o *outcome) []string {
 		}
 	}
 	return out
+}
+
+// otherTarget tells whether a request came to nothing at another target of its
+// backend than the one that the answer begins with: which one is picked is chance,
+// so the answer lists what is in the way to each.
+func otherTarget(a *answer.Answer, o *outcome) bool {
+	targets := 0
+	for i := range a.Hops {
+		if a.Hops[i].Layer == answer.LayerBackendDNS {
+			targets++
+		}
+	}
+	return targets > 1 && a.Verdict == answer.Deny && strings.HasPrefix(string(a.Hops[a.DecidedBy].Layer), "backend") &&
+		a.Code != o.request && slices.ContainsFunc(a.Blockers[1:], func(b answer.Blocker) bool { return b.Code == o.request })
 }
 
 // nameAssumed tells whether the difference is one that explain could not know:
@@ -162,7 +179,7 @@ func (l *lab) ask(ctx context.Context, q answer.Question) (*result, error) {
 			return nil, fmt.Errorf("why: %w", err)
 		}
 		r.why = w.Answer.Code
-		if r.why != o.request && w.Answer.Verdict != answer.Unknown && !nameAssumed(&w.Answer, o) {
+		if r.why != o.request && w.Answer.Verdict != answer.Unknown && !nameAssumed(&w.Answer, o) && !otherTarget(&w.Answer, o) {
 			r.differs = append(r.differs, fmt.Sprintf("why says %s (asked as %+v), the gateway recorded %s", r.why, w.Question, o.request))
 		}
 	}

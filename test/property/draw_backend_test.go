@@ -29,6 +29,9 @@ func (d *draw) drawServers() {
 	hosts := slices.Clone(d.hosts)
 	d.Shuffle(len(hosts), func(i, j int) { hosts[i], hosts[j] = hosts[j], hosts[i] })
 	for _, h := range hosts[:min(len(hosts), 1+d.IntN(maxServers))] {
+		if names := d.groupsOf(d.networkOf(h.Spec.Subnet)); len(names) > 0 && d.one(2) {
+			h.Spec.SecurityGroups = []string{pick(d, names...)}
+		}
 		for range 1 + d.IntN(2) {
 			st := step{serve: h.Metadata.Name, port: pick(d, backendPorts...)}
 			if !slices.ContainsFunc(d.servers, func(o step) bool { return o.serve == st.serve && o.port == st.port }) {
@@ -87,20 +90,26 @@ func (d *draw) inside(b *model.Backend) model.Target {
 	port := pick(d, backendPorts...)
 	switch d.IntN(12) {
 	case 0, 1, 2, 3: // a Host that serves, most often in this Network
-		st := pick(d, d.servers...)
+		st := d.server()
 		for range 3 {
 			if d.networkOf(d.host(st.serve).Spec.Subnet) == b.Spec.Network {
 				break
 			}
-			st = pick(d, d.servers...)
+			st = d.server()
 		}
 		return model.Target{Host: "${Host/" + st.serve + ".address}", Port: st.port}
 	case 4: // the same by name
-		st := pick(d, d.servers...)
+		st := d.server()
 		return model.Target{Host: st.serve + "." + backendZone, Port: st.port}
 	case 5, 6: // a machine behind a Link
-		if len(d.links) > 0 {
-			p := netip.MustParsePrefix(pick(d, d.links...).Spec.CIDRs[0])
+		for _, l := range d.links {
+			if l.Spec.Network != b.Spec.Network && !d.one(4) {
+				continue
+			}
+			if !d.one(4) {
+				d.servers = append(d.servers, step{join: model.RefOf(l)})
+			}
+			p := netip.MustParsePrefix(l.Spec.CIDRs[0])
 			return model.Target{Host: p.Addr().Next().Next().String(), Port: pick(d, port, port, port, closedPort)}
 		}
 	case 7: // the Gateway itself
@@ -114,17 +123,27 @@ func (d *draw) inside(b *model.Backend) model.Target {
 	case 9: // a name that is nowhere, or not here
 		return model.Target{Host: pick(d, "nosuch."+backendZone, "nosuch.example", "api.corp.example", "x.internal.test"), Port: port}
 	case 10: // a port that is closed
-		return model.Target{Host: "${Host/" + pick(d, d.servers...).serve + ".address}", Port: closedPort}
+		return model.Target{Host: "${Host/" + d.server().serve + ".address}", Port: closedPort}
+	}
+	if d.quiet != "" && d.one(2) {
+		// Nothing comes back from there.
+		b.Spec.Timeout = "400ms"
+		return model.Target{Host: "${Host/" + d.quiet + ".address}", Port: port}
 	}
 	h := pick(d, d.hosts...)
-	if !d.one(4) {
-		h = d.host(pick(d, d.servers...).serve)
-	}
 	if !slices.ContainsFunc(d.servers, func(st step) bool { return st.serve == h.Metadata.Name }) {
-		// It has not joined, and nothing comes back.
-		b.Spec.Timeout = "400ms"
+		b.Spec.Timeout = "400ms" // it may never join
 	}
 	return model.Target{Host: "${Host/" + h.Metadata.Name + ".address}", Port: port}
+}
+
+// server draws a port that is served.
+func (d *draw) server() step {
+	for {
+		if st := pick(d, d.servers...); st.serve != "" {
+			return st
+		}
+	}
 }
 
 func (d *draw) host(name string) *model.Host {
@@ -144,7 +163,7 @@ func (d *draw) drawBackendZone() {
 	}
 	seen := map[string]bool{}
 	for _, st := range d.servers {
-		if seen[st.serve] {
+		if st.serve == "" || seen[st.serve] {
 			continue
 		}
 		seen[st.serve] = true
@@ -187,6 +206,10 @@ func (d *draw) aboutBackend() answer.Question {
 	if len(q.Headers) == 0 && d.one(6) {
 		host, path = "${API/"+a.Metadata.Name+".host}", "/prod/"
 	}
-	q.URL = "https://" + host + path + pick(d, d.backends...).Metadata.Name
+	scheme := "https://"
+	if h := d.gateway(a.Spec.Gateway).Spec.HTTP; (h == model.HTTPServe || h == model.HTTPRedirect) && len(q.Headers) == 0 && d.one(4) {
+		scheme = "http://"
+	}
+	q.URL = scheme + host + path + pick(d, d.backends...).Metadata.Name
 	return q
 }

@@ -43,7 +43,7 @@ func (d *draw) aboutComponent() answer.Question {
 	}
 	port := pick(d, "", "", "", ":3443")
 	if c == "management." {
-		port = pick(d, "", ":3443", ":3443")
+		port = pick(d, "", ":3443")
 	}
 	path := pick(d, "/", "/", "/ServiceStatus", "/ServiceStatus", "/status-0123456789abcdef", "/status-0123456789abcdef", "/v1/networks", "/prod/pets")
 	q.Method = pick(d, "", "", "", "", "GET", "HEAD", "POST")
@@ -61,7 +61,7 @@ func (d *draw) aboutComponent() answer.Question {
 // aboutGateway draws what a Gateway itself asks for.
 func (d *draw) aboutGateway() answer.Question {
 	q := answer.Question{From: "gateway/" + pick(d, d.gateways...).Metadata.Name, Insecure: true}
-	st := pick(d, d.servers...)
+	st := d.server()
 	host, port := "${Host/"+st.serve+".address}", fmt.Sprint(st.port)
 	switch d.IntN(6) {
 	case 0:
@@ -89,7 +89,7 @@ var subjects = []string{"CN=alice", "CN=bob,O=partner"}
 
 // drawAuthorizations lets Gateways into groups: those of backends, and others.
 func (d *draw) drawAuthorizations() {
-	for range d.IntN(3) {
+	for range 1 + d.IntN(2) {
 		if z := d.authorization(fmt.Sprintf("z%d", len(d.authorizations))); z != nil {
 			d.authorizations = append(d.authorizations, z)
 			d.put(z)
@@ -113,8 +113,8 @@ func (d *draw) authorization(name string) *model.SecurityGroupAuthorization {
 	for _, n := range d.presence(g) {
 		groups = append(groups, d.groupsOf(n)...)
 	}
-	for _, st := range d.servers {
-		if h := d.host(st.serve); len(h.Spec.SecurityGroups) > 0 && strings.Contains(strings.Join(groups, " "), h.Spec.SecurityGroups[0]) && d.one(2) {
+	for range 2 {
+		if h := d.host(d.server().serve); len(h.Spec.SecurityGroups) > 0 && strings.Contains(strings.Join(groups, " "), h.Spec.SecurityGroups[0]) && d.one(2) {
 			groups = h.Spec.SecurityGroups
 		}
 	}

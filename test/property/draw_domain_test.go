@@ -5,12 +5,15 @@ package property
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
+	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
 )
 
 func (d *draw) drawDomains() {
-	for i := range d.IntN(3) {
+	for i := range 1 + d.IntN(3) {
 		x := &model.Domain{Spec: model.DomainSpec{Type: pick(d, model.Regional, model.Edge, model.Private)}}
 		x.Metadata.Name = pick(d, "shop.example.com", "*.wild.example.org", "vip.corp.example")
 		if x.Spec.Type == model.Private {
@@ -55,12 +58,38 @@ func (d *draw) drawDomains() {
 	}
 }
 
+// aboutDomain draws a request for a Domain from where it may be served.
+func (d *draw) aboutDomain() answer.Question {
+	x := pick(d, d.domains...)
+	m := pick(d, x.Spec.Mappings...)
+	a := d.apis[slices.IndexFunc(d.apis, func(a *model.API) bool { return a.Metadata.Name == m.API })]
+	q := answer.Question{From: d.sourceFor(a), Insecure: d.one(3)}
+	for _, h := range d.hosts {
+		for _, e := range d.endpoints {
+			if slices.Contains(x.Spec.Endpoints, e.Metadata.Name) && d.networkOf(e.Spec.Subnets[0]) == d.networkOf(h.Spec.Subnet) && !d.one(3) {
+				q.From = "host/" + h.Metadata.Name
+			}
+		}
+	}
+	host := x.Metadata.Name
+	if rest, ok := strings.CutPrefix(host, "*"); ok {
+		host = "any" + rest
+	}
+	path := "/" + m.Path
+	if m.Path == "" {
+		path = ""
+	}
+	q.URL = "https://" + host + path + pick(d, "/pets", "/pets", "/pets/1", "/b0", "/", "")
+	q.ClientCertSubject = d.certificateFor(host)
+	return q
+}
+
 // secure gives some Domains a certificate, and has some ask callers for theirs.
 func (d *draw) secure(x *model.Domain) {
-	if d.one(4) {
+	if d.one(3) {
 		x.Spec.TLS = &model.DomainTLS{Certificate: givenTo + x.Metadata.Name}
 	}
-	if d.one(4) {
+	if d.one(3) {
 		x.Spec.ClientCA = &model.ClientCA{Bundle: clientBundle, Mode: pick(d, model.ClientOptional, model.ClientRequired, model.ClientRequired)}
 	}
 }

@@ -46,7 +46,11 @@ func (d *draw) drawGateways() {
 // place puts a Gateway into Networks, or leaves it outside.
 func (d *draw) place(g *model.Gateway) {
 	network := ""
-	switch d.IntN(8) {
+	n := d.IntN(8)
+	if len(d.gateways) == 0 {
+		n = int(d.seed % 7) // the first ones of worlds take turns
+	}
+	switch n {
 	case 0, 1, 2:
 		g.Spec.NetworkMode = model.ModeExternal
 	case 3, 4:
@@ -62,7 +66,7 @@ func (d *draw) place(g *model.Gateway) {
 		}
 	}
 	// Integration adds to injection in the same Network, or in another.
-	if network == "" && d.one(2) || d.one(6) {
+	if n == 6 || network == "" && d.one(2) || d.one(6) {
 		n := pick(d, d.networks...)
 		if network != "" && d.one(2) {
 			n = d.network(network)
@@ -75,7 +79,7 @@ func (d *draw) place(g *model.Gateway) {
 	if network == "" {
 		return
 	}
-	if d.one(4) {
+	if d.one(3) {
 		for _, n := range d.groupsOf(network) {
 			if d.one(2) {
 				g.Spec.SecurityGroups = append(g.Spec.SecurityGroups, n)

@@ -228,6 +228,8 @@ func (d *draw) question() answer.Question {
 		return d.aboutGateway()
 	case n < 10:
 		return d.aboutBackend()
+	case n < 12 && len(d.domains) > 0:
+		return d.aboutDomain()
 	}
 	a := d.someAPI()
 	q := answer.Question{From: d.sourceFor(a), Insecure: !d.one(3)}

@@ -83,12 +83,12 @@ func (d *draw) change() step {
 		}
 		return step{apply: []model.Object{s}}
 	case n == 9 && len(d.groups) > 0:
-		h := model.Clone(d.host(pick(d, d.servers...).serve))
+		h := model.Clone(d.host(d.server().serve))
 		h.Spec.SecurityGroups = some(d, 2, d.groupsOf(d.networkOf(h.Spec.Subnet)))
 		return step{apply: []model.Object{h}}
 	case n == 10:
 		// A service that goes, or comes back.
-		st := pick(d, d.servers...)
+		st := d.server()
 		if d.one(2) {
 			st = step{stop: st.serve, port: st.port}
 		}

@@ -33,12 +33,15 @@ type draw struct {
 	zones     []*model.Zone
 	// authorizations are those that were made at any time.
 	authorizations []*model.SecurityGroupAuthorization
+	// quiet is a Host that never joins; "" if there is none.
+	quiet string
+	seed  uint64
 	// servers are the ports of Hosts that serve from the beginning.
 	servers []step
 }
 
 func newDraw(seed uint64) *draw {
-	return &draw{Rand: rand.New(rand.NewPCG(seed, 0x706f737465726e))}
+	return &draw{seed: seed, Rand: rand.New(rand.NewPCG(seed, 0x706f737465726e))}
 }
 
 // world draws everything.
@@ -142,6 +145,10 @@ func (d *draw) drawNetworks() {
 			d.links = append(d.links, l)
 			d.put(l)
 		}
+	}
+	if d.seed%4 == 1 {
+		d.quiet = "quiet"
+		d.put(&model.Host{Head: head(d.quiet), Spec: model.HostSpec{Subnet: pick(d, d.subnets...).Metadata.Name}})
 	}
 	for i := range d.networks {
 		for j := range i {

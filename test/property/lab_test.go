@@ -262,5 +262,6 @@ func free(low, n int) bool {
 	return true
 }
 
-// wait is longer than anything takes that is going to happen.
-const wait = 10 * time.Second
+// wait is longer than anything takes that is going to happen, a Gateway's dial into
+// silence included.
+const wait = 15 * time.Second
