@@ -153,6 +153,20 @@ func TestPublishedPortsAreOpenAsGroupsSay(t *testing.T) {
 		s.front(fromInternet, fromPlane)
 		out.sees(t, plane, "reset", "sg/no-inbound-rule")
 	})
+	t.Run("Gateways share the address", func(t *testing.T) {
+		s.front(fromInternet, toPlane)
+		s.apply("Gateway", "inner", "{region: eu-2, networkMode: internal, subnet: nodes}")
+		out.sees(t, ordersURL, "response 200", "backend/ok")
+		out.sees(t, strings.Replace(plane, "main", "inner", 1), "response 200", "listen/accepted")
+		if a := out.call("https://nobody.postern.internal/"); a.Kind != "tls" {
+			t.Errorf("a name that none serves: %s", a.raw)
+		}
+		// Its port 443 is not published, though the address has one.
+		if a := out.call("https://inner.postern.internal/"); a.Kind != "tls" && a.Kind != "reset" {
+			t.Errorf("a name that is not public: %s", a.raw)
+		}
+		s.ok("delete", "gateway", "inner")
+	})
 	t.Run("without injection everything is public", func(t *testing.T) {
 		s.ok("delete", "securitygroupauthorization", "orders", "--cascade")
 		s.apply("Gateway", "main", "{region: eu-1}")
