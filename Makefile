@@ -4,6 +4,7 @@ GO       ?= go
 TOOL     := $(GO) tool -modfile=tools/go.mod
 SECONDS  ?= 20
 CASES    ?= 10000
+REAL     ?= 20000
 KILLS    ?= 100
 PACKAGES ?= ./...
 
@@ -54,11 +55,11 @@ oracle: ## the IAM evaluator against an independent simulator; needs node
 acme: ## certificates from Pebble, Let's Encrypt's authority for tests; downloads it
 	POSTERN_ACME=1 $(GO) test -count=1 -timeout 5m ./test/conformance/acme
 
-property: ## CASES=10000 drawn cases: each property, and explain against reality
+property: ## CASES=10000 drawn cases of each property, REAL=20000 of explain against reality
 	@for dir in $(drawn); do \
 	  POSTERN_SEED=0 $(GO) test -count=1 -timeout 2h $$dir -rapid.checks=$(CASES) || exit 1; \
 	done
-	POSTERN_CASES=$(CASES) $(GO) test -count=1 -timeout 2h -v ./test/property
+	POSTERN_CASES=$(REAL) $(GO) test -count=1 -timeout 2h -v ./test/property
 
 kills: ## the store against KILLS=100 kills
 	POSTERN_KILLS=$(KILLS) $(GO) test -count=1 -timeout 30m -run 'Kill' -v ./store/etcd

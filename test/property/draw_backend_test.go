@@ -91,14 +91,14 @@ func (d *draw) inside(b *model.Backend) model.Target {
 	switch d.IntN(12) {
 	case 0, 1, 2, 3: // a Host that serves, most often in this Network
 		st := d.server()
-		for range 3 {
+		for range 2 {
 			if d.networkOf(d.host(st.serve).Spec.Subnet) == b.Spec.Network {
 				break
 			}
 			st = d.server()
 		}
 		return model.Target{Host: "${Host/" + st.serve + ".address}", Port: st.port}
-	case 4: // the same by name
+	case 4, 11: // the same by name
 		st := d.server()
 		return model.Target{Host: st.serve + "." + backendZone, Port: st.port}
 	case 5, 6: // a machine behind a Link

@@ -137,7 +137,7 @@ func (d *draw) drawNetworks() {
 				d.put(h)
 			}
 		}
-		if d.one(3) {
+		if d.one(2) {
 			l := &model.Link{Head: head(fmt.Sprintf("l%d", i)), Spec: model.LinkSpec{Network: name, Type: pick(d, model.VPN, model.DirectConnect), CIDRs: []string{pick(d, sites...)}}}
 			for overlap(l.Spec.CIDRs[0], n.Spec.CIDRs) {
 				l.Spec.CIDRs[0] = pick(d, sites...)

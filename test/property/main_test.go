@@ -9,7 +9,7 @@
 // A disagreement is a bug of the first order. It is printed with its seed and
 // written as a txtar file; put into testdata it is replayed for ever.
 //
-//	POSTERN_CASES=10000   how many requests are drawn (500)
+//	POSTERN_CASES=10000   how many requests are drawn (1500)
 //	POSTERN_SEED=7        the first world's seed (1); further worlds count up
 //	POSTERN_WORKERS=2     how many worlds run at once
 package property
