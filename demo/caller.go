@@ -43,6 +43,13 @@ type dialer struct {
 // call sends a question as a real request and says what the caller saw. limit
 // is how long the caller waits for a connection.
 func call(ctx context.Context, d dialer, roots *x509.CertPool, q answer.Question, limit time.Duration) (answer.Symptom, *Response, error) {
+	if q.ConnectTo != "" {
+		a, err := netip.ParseAddr(q.ConnectTo)
+		if err != nil {
+			return answer.Symptom{}, nil, err
+		}
+		d.resolve = func(context.Context, string) ([]netip.Addr, error) { return []netip.Addr{a}, nil }
+	}
 	u, err := url.Parse(q.URL)
 	if err != nil {
 		return answer.Symptom{}, nil, err

@@ -58,7 +58,7 @@ func (s *Stage) Matrix(ctx context.Context, gateway string) (*Matrix, error) {
 		m.Seen[r] = make([]Outcome, len(sources))
 		for c, source := range sources {
 			cell := told.Rows[r].Cells[c]
-			q := answer.Question{From: source, URL: told.Rows[r].URL}
+			q := answer.Question{From: source, URL: told.Rows[r].URL, ConnectTo: cell.ConnectTo}
 			a := answer.Answer{Verdict: cell.Verdict, Code: cell.Code, Symptom: cell.Symptom}
 			slots <- struct{}{}
 			wait.Go(func() {
@@ -107,7 +107,7 @@ func full(set *model.Set, source string) (string, error) {
 		}
 		p, err := netip.ParsePrefix(cidr)
 		if err != nil {
-			return "", fmt.Errorf("Link %q: %w", rest, err)
+			return "", fmt.Errorf("prefix of Link %q: %w", rest, err)
 		}
 		first := p.Masked().Addr()
 		if p.Bits() < first.BitLen()-1 {

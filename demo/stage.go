@@ -117,11 +117,11 @@ type Call struct {
 }
 
 // ParseCall reads the arguments of a call: SOURCE [-X METHOD] [-H 'k: v'] [-k]
-// [-until CODE] URL.
+// [-a ADDRESS] [-until CODE] URL.
 func ParseCall(args []string) (Call, error) {
 	var c Call
 	if len(args) < 2 {
-		return c, errors.New("usage: call SOURCE [-X METHOD] [-H 'k: v'] [-k] [-until CODE] URL")
+		return c, errors.New("usage: call SOURCE [-X METHOD] [-H 'k: v'] [-k] [-a ADDRESS] [-until CODE] URL")
 	}
 	q := &c.Question
 	q.From = args[0]
@@ -129,6 +129,7 @@ func ParseCall(args []string) (Call, error) {
 	f.SetOutput(io.Discard)
 	f.StringVar(&q.Method, "X", "", "")
 	f.BoolVar(&q.Insecure, "k", false, "")
+	f.StringVar(&q.ConnectTo, "a", "", "")
 	f.StringVar(&c.Until, "until", "", "")
 	f.Func("H", "", func(h string) error {
 		name, value, ok := strings.Cut(h, ":")
@@ -203,6 +204,9 @@ func (s *Stage) expand(q answer.Question) (answer.Question, error) {
 	set := s.inst.Resources()
 	var err error
 	if q.URL, err = model.ExpandString(q.URL, set); err != nil {
+		return q, err
+	}
+	if q.ConnectTo, err = model.ExpandString(q.ConnectTo, set); err != nil {
 		return q, err
 	}
 	headers := make([]answer.Header, len(q.Headers))

@@ -40,7 +40,7 @@ func expand(w *World, q answer.Question) (answer.Question, error) {
 		}
 		return out
 	}
-	q.URL = do("url", q.URL)
+	q.URL, q.ConnectTo = do("url", q.URL), do("connectTo", q.ConnectTo)
 	headers := make([]answer.Header, len(q.Headers))
 	for i, h := range q.Headers {
 		headers[i] = answer.Header{Name: h.Name, Value: do("headers."+h.Name, h.Value)}

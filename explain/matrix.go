@@ -19,7 +19,8 @@ const maxColumns = 64
 
 // Matrix asks for every component of a Gateway from everywhere that may matter:
 // the internet, the management plane, the Links, and a Host of every Subnet, or
-// with all every Host. Each cell is what Explain answers to the same question.
+// with all every Host. Each cell is what Explain answers to the same question:
+// by name, and where that is in vain, at an injected Gateway's private address.
 func Matrix(w *World, gateway string, all bool) (*answer.Matrix, error) {
 	s := w.Snapshot()
 	g := s.Gateways[gateway]
@@ -41,13 +42,26 @@ func Matrix(w *World, gateway string, all bool) (*answer.Matrix, error) {
 	for i := range m.Rows {
 		r := &m.Rows[i]
 		for _, from := range m.Sources {
-			t, err := trace(w, answer.Question{From: from, URL: r.URL})
+			q := answer.Question{From: from, URL: r.URL}
+			t, err := trace(w, q)
 			if err != nil {
 				return nil, err
 			}
+			if t.Verdict != answer.Allow && g.Injected() {
+				// The private address may answer where the name does not lead.
+				private := q
+				private.ConnectTo = g.Nodes[0].Addr.String()
+				told, err := trace(w, private)
+				if err != nil {
+					return nil, err
+				}
+				if told.Verdict == answer.Allow {
+					t, q = told, private
+				}
+			}
 			h := &t.Hops[t.DecidedBy]
 			r.Cells = append(r.Cells, answer.MatrixCell{
-				Verdict: t.Verdict, Code: t.Code, By: h.Component, Symptom: t.Symptom, Reason: h.Reason,
+				ConnectTo: q.ConnectTo, Verdict: t.Verdict, Code: t.Code, By: h.Component, Symptom: t.Symptom, Reason: h.Reason,
 			})
 			for _, a := range t.Assumptions {
 				if !has(m.Assumptions, a) {

@@ -63,7 +63,7 @@ func TestMatrixOfEveryModel(t *testing.T) {
 			}
 			for _, r := range m.Rows {
 				for i, from := range m.Sources {
-					one := ask(t, w, answer.Question{From: from, URL: r.URL})
+					one := ask(t, w, answer.Question{From: from, URL: r.URL, ConnectTo: r.Cells[i].ConnectTo})
 					if c := r.Cells[i]; c.Verdict != one.Verdict || c.Code != one.Code || c.By != one.Hops[one.DecidedBy].Component {
 						t.Errorf("%s to %s: %s %s, but asked alone %s %s", from, r.URL, c.Verdict, c.Code, one.Verdict, one.Code)
 					}

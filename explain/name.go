@@ -16,6 +16,13 @@ import (
 // resolve asks for the name in the caller's view and returns where it may be
 // connected.
 func (t *trail) resolve() []netip.Addr {
+	if t.to.told.IsValid() {
+		t.hop(answer.Hop{
+			Layer: answer.LayerDNS, Component: t.view(), Outcome: answer.Skip, Code: name.Answered,
+			Reason: "The caller connects to " + t.to.told.String() + ", whatever " + t.to.host + " resolves to.",
+		})
+		return []netip.Addr{t.to.told}
+	}
 	if t.to.name == "" {
 		t.hop(answer.Hop{
 			Layer: answer.LayerDNS, Component: t.view(), Outcome: answer.Skip, Code: name.Answered,

@@ -19,7 +19,9 @@ type target struct {
 	scheme string // http, https, tcp, udp, dns
 	name   string // host name in lower case; empty when addr was given
 	addr   netip.Addr
-	port   uint16
+	// told is where the caller connects whatever the name resolves to.
+	told netip.Addr
+	port uint16
 	// host is the authority as a client sends it.
 	host        string
 	path, query string
@@ -74,6 +76,22 @@ func parseTarget(text string) (target, error) {
 		t.path = "/"
 	}
 	return t, nil
+}
+
+// tell sets the address that the caller was told.
+func (t *target) tell(address string) error {
+	if address == "" {
+		return nil
+	}
+	a, err := netip.ParseAddr(address)
+	if err != nil || a.Zone() != "" {
+		return invalid("connectTo", "%q is no address; write one such as 10.0.1.4", address)
+	}
+	if t.scheme == "dns" {
+		return invalid("connectTo", "a look-up connects to nothing; leave it out")
+	}
+	t.told = a.Unmap()
+	return nil
 }
 
 // header finds a header field of the question by its lower-case name.

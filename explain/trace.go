@@ -69,6 +69,9 @@ func follow(w *World, q answer.Question, ask *live) (*trail, error) {
 	if t.to, err = parseTarget(q.URL); err != nil {
 		return nil, err
 	}
+	if err := t.to.tell(q.ConnectTo); err != nil {
+		return nil, err
+	}
 	t.assume(w.Assumed...)
 	t.assume(w.Result.Assumptions...)
 	if !t.from.broken.IsZero() {

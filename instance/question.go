@@ -18,9 +18,9 @@ import (
 	"postern.dev/postern/snapshot"
 )
 
-// question is a request that has happened, asked again. It is asked by name
-// where that name leads the caller to the address that was called, and else by
-// the address: callers may know addresses by other ways than ours.
+// question is a request that has happened, asked again. It names the address
+// that was called where the name does not lead the caller there: callers may
+// know addresses by other ways than ours.
 func question(s *snapshot.Snapshot, r gateway.Record) answer.Question {
 	q := answer.Question{From: "internet/" + r.Origin.Source.Addr().String(), Method: r.Method, Insecure: true, ClientCertSubject: r.ClientCertSubject}
 	switch {
@@ -43,8 +43,14 @@ func question(s *snapshot.Snapshot, r gateway.Record) answer.Question {
 	case request.Shared(s, &r.Origin) && asked != "":
 		// A real socket is shared by all Gateways: the name told which was called,
 		// and the address says nothing.
-	case r.TLS && r.SNI == "", !leadsTo(s, r.Origin.Network, hostname(asked), local):
+	case asked == "", r.TLS && r.SNI == "":
 		asked = local.String()
+	case !leadsTo(s, r.Origin.Network, hostname(asked), local):
+		if _, err := netip.ParseAddr(hostname(asked)); err == nil {
+			asked = local.String()
+		} else {
+			q.ConnectTo = local.String()
+		}
 	}
 	authority := hostname(asked)
 	if port != "" {

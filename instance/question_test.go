@@ -19,18 +19,19 @@ func TestRequestIsAskedAgainAsItWasMade(t *testing.T) {
 			"main.example": {{Type: snapshot.TypeA, Addrs: []netip.Addr{public}}},
 		}}}},
 	}
-	for _, c := range []struct{ name, local, host, want string }{
-		{"by its name", "198.18.0.1:443", "main.example", "https://main.example/x"},
-		{"by the address, where the name leads elsewhere", "198.18.0.1:443", "other.example", "https://198.18.0.1/x"},
-		{"by its name on a real socket, whose address is everybody's", "192.0.2.1:443", "main.example", "https://main.example/x"},
+	for _, c := range []struct{ name, local, host, want, told string }{
+		{"by its name", "198.18.0.1:443", "main.example", "https://main.example/x", ""},
+		{"at the address, where the name leads elsewhere", "198.18.0.1:443", "other.example", "https://other.example/x", "198.18.0.1"},
+		{"by the address, where another stands for a name", "198.18.0.1:443", "198.18.0.9", "https://198.18.0.1/x", ""},
+		{"by its name on a real socket, whose address is everybody's", "192.0.2.1:443", "main.example", "https://main.example/x", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := gateway.Record{
 				TLS: true, SNI: c.host, Host: c.host, Method: "GET", Path: "/x",
 				Origin: snapshot.Origin{Local: netip.MustParseAddrPort(c.local), Source: netip.MustParseAddrPort("203.0.113.5:4000")},
 			}
-			if got := question(s, r).URL; got != c.want {
-				t.Fatalf("%s, want %s", got, c.want)
+			if q := question(s, r); q.URL != c.want || q.ConnectTo != c.told {
+				t.Fatalf("%s at %q, want %s at %q", q.URL, q.ConnectTo, c.want, c.told)
 			}
 		})
 	}

@@ -69,6 +69,7 @@ func newExplainCommand(a *app) *cobra.Command {
 	fl.StringVarP(&q.Method, "request", "X", "", "method; default GET")
 	fl.StringArrayVarP(&headers, "header", "H", nil, "header field 'name: value'; may be repeated")
 	fl.BoolVarP(&q.Insecure, "insecure", "k", false, "the caller does not verify certificates")
+	fl.StringVar(&q.ConnectTo, "connect-to", "", "address that the caller connects to, whatever the name resolves to")
 	fl.StringVar(&certificate, "cert", "", "PEM file with the certificate that the caller shows")
 	filesFlag(c, &files)
 	fl.Lookup("file").Usage = "ask these manifests instead of a server; may be repeated"

@@ -19,6 +19,9 @@ type Question struct {
 	// ClientCertSubject is the distinguished name (RFC 2253) of a certificate
 	// that the caller shows and that the Domain's authorities vouch for.
 	ClientCertSubject string `json:"clientCertSubject,omitempty"`
+	// ConnectTo is an address that the caller connects to whatever the URL's
+	// name resolves to, as one does that is told it.
+	ConnectTo string `json:"connectTo,omitempty"`
 }
 
 // Header is one header field of a request.

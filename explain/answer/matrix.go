@@ -30,8 +30,11 @@ type MatrixRow struct {
 // MatrixCell is what becomes of one source's request, in short: what explain
 // answers to the same question.
 type MatrixCell struct {
-	Verdict Verdict `json:"verdict"`
-	Code    string  `json:"code"`
+	// ConnectTo is the private address that the caller has to be told because
+	// the name does not lead there; the cell is about a request to it.
+	ConnectTo string  `json:"connectTo,omitempty"`
+	Verdict   Verdict `json:"verdict"`
+	Code      string  `json:"code"`
 	// By is the component that decided.
 	By      string  `json:"by"`
 	Symptom Symptom `json:"symptom"`

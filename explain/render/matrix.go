@@ -20,7 +20,7 @@ const maxWidth = 120
 // way of each that is not let through.
 func Matrix(w io.Writer, m *answer.Matrix, o Options) error {
 	p := &page{paint: paint(o.Color)}
-	grid, notes := cells(m)
+	grid, notes, at := cells(m)
 	if width(grid) > maxWidth {
 		grid = turned(grid)
 	}
@@ -32,6 +32,9 @@ func Matrix(w io.Writer, m *answer.Matrix, o Options) error {
 	}
 	p.line("")
 	p.line("yes: the component answers; no: it is not reached; ?: not known")
+	if at != "" {
+		p.line("*: not by its name, but at the private address %s (as with curl --connect-to)", at)
+	}
 	for i, n := range notes {
 		p.line("[%d] %s", i+1, n)
 	}
@@ -39,8 +42,9 @@ func Matrix(w io.Writer, m *answer.Matrix, o Options) error {
 	return err
 }
 
-// cells are the table with its headings, and the notes that it refers to.
-func cells(m *answer.Matrix) (grid [][]string, notes []string) {
+// cells are the table with its headings, the notes that it refers to, and the
+// address that some callers have to be told.
+func cells(m *answer.Matrix) (grid [][]string, notes []string, at string) {
 	grid = append(grid, append([]string{""}, m.Sources...))
 	known := map[string]int{}
 	for i := range m.Rows {
@@ -48,8 +52,12 @@ func cells(m *answer.Matrix) (grid [][]string, notes []string) {
 		line := []string{r.Component + " " + strconv.Itoa(r.Port)}
 		for k := range r.Cells {
 			c := &r.Cells[k]
+			told := ""
+			if c.ConnectTo != "" {
+				told, at = "*", c.ConnectTo
+			}
 			if c.Verdict == answer.Allow {
-				line = append(line, "yes")
+				line = append(line, "yes"+told)
 				continue
 			}
 			note := c.Code + " at " + c.By + ": " + short(&c.Symptom)
@@ -61,11 +69,11 @@ func cells(m *answer.Matrix) (grid [][]string, notes []string) {
 			if c.Verdict == answer.Unknown {
 				word = "?"
 			}
-			line = append(line, fmt.Sprintf("%s [%d]", word, known[note]))
+			line = append(line, fmt.Sprintf("%s%s [%d]", word, told, known[note]))
 		}
 		grid = append(grid, line)
 	}
-	return grid, notes
+	return grid, notes, at
 }
 
 // short is a symptom without the body, which may differ from caller to caller.
@@ -112,11 +120,11 @@ func (p *page) grid(grid [][]string) {
 		for i, c := range line {
 			text := fmt.Sprintf("%-*s", ws[i], c)
 			switch {
-			case c == "yes":
+			case strings.HasPrefix(c, "yes"):
 				text = p.with(green, text)
-			case strings.HasPrefix(c, "no ["):
+			case strings.HasPrefix(c, "no"):
 				text = p.with(red, text)
-			case strings.HasPrefix(c, "? ["):
+			case strings.HasPrefix(c, "?"):
 				text = p.with(yellow, text)
 			}
 			b.WriteString(text + "  ")
