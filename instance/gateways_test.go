@@ -508,7 +508,7 @@ spec: {region: eu-1, networkMode: internal, subnet: gateways}
 // freePort is a TCP port that nobody has at the moment.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", ":0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -150,6 +150,12 @@ func (p *public) listen(port uint16) error {
 	return nil
 }
 
+// everybodys is the address that connections to real sockets are said to have
+// called. No Gateway can have it: the real one may be the publicAddress of one,
+// which would then be taken for the one that was called, on the segment, where
+// groups have judged.
+var everybodys = netip.IPv4Unspecified()
+
 // acceptAgain is how long to wait after a connection could not be accepted, for
 // want of files for instance.
 const acceptAgain = 100 * time.Millisecond
@@ -169,7 +175,7 @@ func (p *public) serve(l net.Listener, port uint16) {
 			}
 			continue
 		}
-		o := &snapshot.Origin{Local: netip.AddrPortFrom(p.i.opts.Public, port)}
+		o := &snapshot.Origin{Local: netip.AddrPortFrom(everybodys, port)}
 		if t, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 			a := t.AddrPort()
 			o.Source = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
