@@ -86,7 +86,7 @@ func (b *build) injected() {
 			if _, suffix, _ := strings.Cut(name, "."); v.Zones[name] != nil || owner.Kind == model.KindAPI && v.Zones[suffix] != nil {
 				continue
 			}
-			addAddrs(b.zone(v, name, owner, true), name, []netip.Addr{i.Addr}, owner)
+			addAddrs(b.alone(v, name, owner, true), name, []netip.Addr{i.Addr}, owner)
 		}
 	}
 	for _, name := range sortedKeys(b.out.Gateways) {
@@ -121,7 +121,7 @@ func (b *build) privateDNS() {
 		z := b.zone(e.Network.View, suffix, owner, true)
 		addAddrs(z, suffix, endpointAddrs(e), owner)
 		addAddrs(z, "*."+suffix, endpointAddrs(e), owner)
-		own := b.zone(e.Network.View, e.Gateway.Host, owner, true)
+		own := b.alone(e.Network.View, e.Gateway.Host, owner, true)
 		addAddrs(own, e.Gateway.Host, endpointAddrs(e), owner)
 	}
 	for _, m := range all[*model.API](b) {
@@ -147,15 +147,15 @@ func (b *build) domainNames() {
 		owner := model.Ref{Kind: model.KindDomain, Name: h.Name}
 		if h.Domain.Type != model.Private {
 			if as := served(g); len(as) > 0 {
-				addAddrs(b.zone(b.out.Public, domainZone(h.Name), owner, false), h.Name, as, owner)
+				addAddrs(b.alone(b.out.Public, domainZone(h.Name), owner, false), h.Name, as, owner)
 			}
 			for _, i := range g.Nodes {
-				addAddrs(b.zone(i.Network.View, domainZone(h.Name), owner, true), h.Name, []netip.Addr{i.Addr}, owner)
+				addAddrs(b.alone(i.Network.View, domainZone(h.Name), owner, true), h.Name, []netip.Addr{i.Addr}, owner)
 			}
 			continue
 		}
 		for _, e := range h.Domain.Endpoints {
-			z := b.zone(e.Network.View, domainZone(h.Name), owner, true)
+			z := b.alone(e.Network.View, domainZone(h.Name), owner, true)
 			addAddrs(z, h.Name, endpointAddrs(e), owner)
 		}
 	}
@@ -220,6 +220,15 @@ func (b *build) zone(v *snapshot.View, domain string, owner model.Ref, private b
 		z = &snapshot.Zone{Domain: domain, Owner: owner, Private: private, Names: map[string][]snapshot.RecordSet{}}
 		v.Zones[domain] = z
 	}
+	return z
+}
+
+// alone finds or makes the zone of domain in a view, one that leaves other names
+// below it to others.
+func (b *build) alone(v *snapshot.View, domain string, owner model.Ref, private bool) *snapshot.Zone {
+	fresh := v.Zones[domain] == nil
+	z := b.zone(v, domain, owner, private)
+	z.Alone = z.Alone || fresh
 	return z
 }
 

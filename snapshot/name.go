@@ -26,6 +26,10 @@ type Zone struct {
 	Owner model.Ref
 	// Private zones never fall through to the public one.
 	Private bool
+	// Alone zones hold their Names and nothing else, a wildcard one label deep:
+	// what else lies below their domain is left to the zones that hold it. Those
+	// that are made for a Gateway's own names and for Domains are.
+	Alone bool
 	// Names holds the record sets by full name, lower case, without the
 	// final dot. A first label "*" is a wildcard for any names below that do
 	// not exist. A name that only has names below it stands here too, with no
@@ -60,6 +64,15 @@ func (z *Zone) Add(name string, set RecordSet) {
 		}
 		z.Names[name] = nil
 	}
+}
+
+// Claims reports whether z answers for name, which is its domain or below it.
+func (z *Zone) Claims(name string) bool {
+	if !z.Alone || len(z.Names[name]) > 0 {
+		return true
+	}
+	_, above, ok := strings.Cut(name, ".")
+	return ok && above == z.Domain && len(z.Names["*."+above]) > 0
 }
 
 // RecordType is a DNS record type by its usual name.

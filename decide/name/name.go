@@ -195,11 +195,14 @@ func addresses(sets []snapshot.RecordSet) map[netip.Addr]bool {
 
 // look finds the zone that answers for name, and what stands there. A private
 // zone of the view stands before the public ones, however long their match: it
-// never falls through to them.
+// never falls through to them. But where it is a Domain's wildcard, whoever has
+// the name itself stands before it.
 func look(s *snapshot.Snapshot, view *snapshot.View, name string) (*snapshot.Zone, []snapshot.RecordSet, Status) {
 	zone := longest(view, name)
-	if zone == nil && view != s.Public {
-		zone = longest(s.Public, name)
+	if view != s.Public && (zone == nil || zone.Alone && zone.Domain != name) {
+		if p := longest(s.Public, name); zone == nil || p != nil && len(p.Domain) > len(zone.Domain) {
+			zone = p
+		}
 	}
 	if zone == nil {
 		return nil, nil, NotFound
@@ -208,20 +211,21 @@ func look(s *snapshot.Snapshot, view *snapshot.View, name string) (*snapshot.Zon
 	return zone, sets, status
 }
 
-// longest finds the zone of the view with the longest matching suffix.
+// longest finds the zone of the view with the longest matching suffix, of those
+// that claim the name.
 func longest(view *snapshot.View, name string) *snapshot.Zone {
 	if view == nil {
 		return nil
 	}
-	for {
-		if z := view.Zones[name]; z != nil {
+	for suffix := name; ; {
+		if z := view.Zones[suffix]; z != nil && z.Claims(name) {
 			return z
 		}
-		_, above, ok := strings.Cut(name, ".")
+		_, above, ok := strings.Cut(suffix, ".")
 		if !ok {
 			return view.Zones[""]
 		}
-		name = above
+		suffix = above
 	}
 }
 
