@@ -60,7 +60,46 @@ func (d *draw) drawBackends() {
 		d.backends = append(d.backends, b)
 		d.put(b)
 	}
+	for _, g := range d.gateways {
+		for _, n := range d.presence(g) {
+			d.drawAcross(n)
+		}
+	}
 	d.drawBackendZone()
+}
+
+// drawAcross draws Backends that are dialled in a Network and stand beside it:
+// behind its Link, and in a peer.
+func (d *draw) drawAcross(network string) {
+	beside := func(t model.Target) {
+		b := &model.Backend{Head: head(fmt.Sprintf("b%d", len(d.backends)))}
+		b.Spec.Network, b.Spec.Targets = network, []model.Target{t}
+		d.backends = append(d.backends, b)
+		d.put(b)
+	}
+	for _, l := range d.links {
+		if l.Spec.Network == network && d.one(2) {
+			d.servers = append(d.servers, step{join: model.RefOf(l)})
+			beside(model.Target{Host: netip.MustParsePrefix(l.Spec.CIDRs[0]).Addr().Next().Next().String(), Port: 8080})
+		}
+	}
+	for _, st := range d.servers {
+		if st.serve == "" {
+			continue
+		}
+		if far := d.networkOf(d.host(st.serve).Spec.Subnet); far != network && d.peered(far, network) && d.one(2) {
+			beside(model.Target{Host: "${Host/" + st.serve + ".address}", Port: st.port})
+			return
+		}
+	}
+}
+
+// peered tells whether a Peering joins two Networks.
+func (d *draw) peered(a, b string) bool {
+	return slices.ContainsFunc(d.objects, func(o model.Object) bool {
+		p, ok := o.(*model.Peering)
+		return ok && slices.Contains(p.Spec.Networks, a) && slices.Contains(p.Spec.Networks, b)
+	})
 }
 
 func target(at string) model.Target {

@@ -78,8 +78,13 @@ func (d *draw) aboutGateway() answer.Question {
 		host = "[" + host + "]"
 	}
 	q.URL = "tcp://" + bracket(host) + ":" + port
-	if d.one(8) {
+	switch n := d.IntN(12); {
+	case n == 0:
 		q.URL = "dns://" + bracket(host)
+	case n < 5:
+		// As a caller of APIs, its own ones too.
+		a := pick(d, d.open...)
+		q.URL = "https://${Gateway/" + a.Spec.Gateway + ".host}" + pick(d, "/all/"+pick(d, d.backends...).Metadata.Name, "/status-0123456789abcdef")
 	}
 	return q
 }

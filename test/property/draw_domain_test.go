@@ -81,6 +81,16 @@ func (d *draw) aboutDomain() answer.Question {
 	}
 	q.URL = "https://" + host + path + pick(d, "/pets", "/pets", "/pets/1", "/b0", "/", "")
 	q.ClientCertSubject = d.certificateFor(host)
+	switch d.IntN(12) {
+	case 0:
+		// Over a connection that named another host.
+		q.Headers = []answer.Header{{Name: "Host", Value: host}}
+		q.URL = "https://${Gateway/" + a.Spec.Gateway + ".host}" + path + "/pets"
+	case 1:
+		q.URL = "http" + strings.TrimPrefix(q.URL, "https")
+	case 2:
+		q.Headers = []answer.Header{{Name: "Host", Value: pick(d, "${Gateway/"+a.Spec.Gateway+".host}", "${API/"+a.Metadata.Name+".host}")}}
+	}
 	return q
 }
 
