@@ -131,7 +131,7 @@ func (p *player) matrix(ctx context.Context, gateway string) error {
 	p.gap()
 	p.table(m)
 	p.gap()
-	p.text("  ", fmt.Sprintf("%d requests were sent, one a cell; what each saw stands there.", compared))
+	p.text("  ", fmt.Sprintf("%d requests were sent, one a cell; what each saw stands there. Where a star stands the name does not lead to the Gateway, and the caller was told a private address.", compared))
 	for _, err := range differ {
 		p.check(err)
 	}
@@ -156,7 +156,7 @@ func (p *player) table(m *Matrix) {
 				w = max(w, utf8.RuneCountInString(part))
 			}
 			for r := range m.Rows {
-				w = max(w, len(short(m.Seen[r][to].Seen)))
+				w = max(w, len(word(&m.Seen[r][to])))
 			}
 			if total += w + 2; total > width && to > from {
 				break
@@ -184,8 +184,7 @@ func (p *player) table(m *Matrix) {
 				case o.Answer.Verdict != answer.Allow:
 					mark = dim
 				}
-				word := short(o.Seen)
-				l += "  " + p.in(mark, word) + strings.Repeat(" ", w-len(word))
+				l += "  " + p.in(mark, word(o)) + strings.Repeat(" ", w-len(word(o)))
 			}
 			p.line("%s", l)
 		}
@@ -200,6 +199,14 @@ func rowName(r *answer.MatrixRow) string { return r.Component + " " + strconv.It
 func heading(source string) [2]string {
 	kind, name, _ := strings.Cut(source, "/")
 	return [2]string{kind, name}
+}
+
+// word is what was seen; a star tells that the caller was told the address.
+func word(o *Outcome) string {
+	if o.Question.ConnectTo != "" {
+		return short(o.Seen) + "*"
+	}
+	return short(o.Seen)
 }
 
 // short is a symptom in a word.

@@ -20,7 +20,7 @@ const maxColumns = 64
 // Matrix asks for every component of a Gateway from everywhere that may matter:
 // the internet, the management plane, the Links, and a Host of every Subnet, or
 // with all every Host. Each cell is what Explain answers to the same question:
-// by name, and where that is in vain, at an injected Gateway's private address.
+// by name, and where that is in vain, at the Gateway's private addresses.
 func Matrix(w *World, gateway string, all bool) (*answer.Matrix, error) {
 	s := w.Snapshot()
 	g := s.Gateways[gateway]
@@ -47,10 +47,13 @@ func Matrix(w *World, gateway string, all bool) (*answer.Matrix, error) {
 			if err != nil {
 				return nil, err
 			}
-			if t.Verdict != answer.Allow && g.Injected() {
-				// The private address may answer where the name does not lead.
+			for _, a := range privately(g, snapshot.Component(r.Component)) {
+				if t.Verdict == answer.Allow {
+					break
+				}
+				// A private address may answer where the name does not lead.
 				private := q
-				private.ConnectTo = g.Nodes[0].Addr.String()
+				private.ConnectTo = a
 				told, err := trace(w, private)
 				if err != nil {
 					return nil, err
@@ -71,6 +74,27 @@ func Matrix(w *World, gateway string, all bool) (*answer.Matrix, error) {
 		}
 	}
 	return m, nil
+}
+
+// maxPrivate bounds the Endpoints whose addresses are tried for one cell.
+const maxPrivate = 8
+
+// privately are the addresses at which a component may be reached by whoever is
+// told of them: that of an injected Gateway's node, and, for the gateway itself,
+// those of its Endpoints.
+func privately(g *snapshot.Gateway, c snapshot.Component) []string {
+	var out []string
+	if g.Injected() {
+		out = append(out, g.Nodes[0].Addr.String())
+	}
+	if c == snapshot.ComponentGateway {
+		for _, e := range g.Endpoints[:min(len(g.Endpoints), maxPrivate)] {
+			if e.Connection == snapshot.Approved {
+				out = append(out, e.Interfaces[0].Addr.String())
+			}
+		}
+	}
+	return out
 }
 
 // rowsOf are the components of a Gateway at the ports that clouds publish them

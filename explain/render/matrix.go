@@ -6,6 +6,7 @@ package render
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,8 +33,8 @@ func Matrix(w io.Writer, m *answer.Matrix, o Options) error {
 	}
 	p.line("")
 	p.line("yes: the component answers; no: it is not reached; ?: not known")
-	if at != "" {
-		p.line("*: not by its name, but at the private address %s (as with curl --connect-to)", at)
+	if len(at) > 0 {
+		p.line("*: not by its name, but at the private address %s (as with curl --connect-to)", strings.Join(at, " or "))
 	}
 	for i, n := range notes {
 		p.line("[%d] %s", i+1, n)
@@ -43,8 +44,8 @@ func Matrix(w io.Writer, m *answer.Matrix, o Options) error {
 }
 
 // cells are the table with its headings, the notes that it refers to, and the
-// address that some callers have to be told.
-func cells(m *answer.Matrix) (grid [][]string, notes []string, at string) {
+// addresses that some callers have to be told.
+func cells(m *answer.Matrix) (grid [][]string, notes, at []string) {
 	grid = append(grid, append([]string{""}, m.Sources...))
 	known := map[string]int{}
 	for i := range m.Rows {
@@ -54,7 +55,10 @@ func cells(m *answer.Matrix) (grid [][]string, notes []string, at string) {
 			c := &r.Cells[k]
 			told := ""
 			if c.ConnectTo != "" {
-				told, at = "*", c.ConnectTo
+				told = "*"
+				if !slices.Contains(at, c.ConnectTo) {
+					at = append(at, c.ConnectTo)
+				}
 			}
 			if c.Verdict == answer.Allow {
 				line = append(line, "yes"+told)
