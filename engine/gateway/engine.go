@@ -159,9 +159,12 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	return errors.Join(e.server.Shutdown(ctx), e.health.Close(), e.runner.Close())
 }
 
-// Close closes everything at once and waits.
+// Close closes everything at once and waits. Requests under way do not wait for
+// backends any longer.
 func (e *Engine) Close() error {
-	return errors.Join(e.server.Close(), e.health.Close(), e.runner.Close())
+	calls := make(chan error, 1)
+	go func() { calls <- e.runner.Close() }()
+	return errors.Join(e.server.Close(), <-calls, e.health.Close())
 }
 
 // gateway finds what was called: an Endpoint's Gateway, the owner of a public

@@ -126,6 +126,9 @@ func (p *Pool) dial(ctx context.Context, b *bucket, by time.Time) (*conn, *Failu
 	fail := func(phase Phase, err error) *Failure {
 		return &Failure{Kind: classify(err, phase), Phase: phase, Target: b.target, Err: err}
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(p.ctx, cancel)()
 	if t := p.cfg.Timeouts.Connect; t > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, t)

@@ -94,8 +94,9 @@ type Pool struct {
 	closed bool
 	open   map[*conn]struct{} // every connection, pooled or in use
 
-	stop chan struct{}
-	done sync.WaitGroup
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	done   sync.WaitGroup
 }
 
 // bucket holds the pooled connections of one target, the one used last at the end.
@@ -126,7 +127,8 @@ func New(cfg Config) *Pool {
 	if cfg.MaxIdlePerTarget == 0 {
 		cfg.MaxIdlePerTarget = 64
 	}
-	p := &Pool{cfg: cfg, open: make(map[*conn]struct{}), stop: make(chan struct{})}
+	p := &Pool{cfg: cfg, open: make(map[*conn]struct{})}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.buckets.Store(&map[Target]*bucket{})
 	p.done.Go(p.reap)
 	return p
@@ -278,7 +280,8 @@ func (p *Pool) purge(b *bucket, drop func(*conn) bool) {
 	}
 }
 
-// Close closes every connection, also those in use, and waits for the pool's own work to end.
+// Close closes every connection, also those in use, gives up those that are being dialled, and waits for the pool's own
+// work to end.
 func (p *Pool) Close() error {
 	p.mu.Lock()
 	if p.closed {
@@ -287,7 +290,7 @@ func (p *Pool) Close() error {
 		return nil
 	}
 	p.closed = true
-	close(p.stop)
+	p.cancel()
 	for c := range p.open {
 		c.nc.Close() // its owner, or the purge below, will find out
 	}
@@ -324,7 +327,7 @@ func (p *Pool) reap() {
 	defer tick.Stop()
 	for {
 		select {
-		case <-p.stop:
+		case <-p.ctx.Done():
 			return
 		case now := <-tick.C:
 			p.sweep(now)
