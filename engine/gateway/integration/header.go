@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unsafe"
 
+	"postern.dev/postern/decide/request"
 	"postern.dev/postern/engine/gateway/exchange"
 )
 
@@ -93,9 +94,38 @@ func (j *Job) pass() {
 	}
 }
 
+// looping tells whether a request has passed too many Gateways to be sent on.
+func (j *Job) looping() bool {
+	n := 0
+	for i := range j.Exchange.Request.Header.Len() {
+		if f := j.Exchange.Request.Header.At(i); isLoop(f.Name) {
+			n += request.Passes(f.Value)
+		}
+	}
+	return n >= request.MaxPasses
+}
+
+func isLoop(name string) bool {
+	return len(name) == len(request.FieldLoop) && exchange.EqualFold(name, request.FieldLoop)
+}
+
+// pace tells which proxies a request has passed, this one too. Mappings have no
+// say in it: a loop would be without end.
+func (j *Job) pace() {
+	j.header.Del(request.FieldLoop)
+	h := &j.Exchange.Request.Header
+	for i := range h.Len() {
+		if f := h.At(i); isLoop(f.Name) {
+			j.header.Add(request.FieldLoop, f.Value)
+		}
+	}
+	j.header.Add(request.FieldLoop, request.NameLoop)
+}
+
 // announce adds what tells the backend where a request came from. What the
 // caller said of itself in these fields has been dropped.
 func (j *Job) announce() {
+	j.pace()
 	o := j.Arrival.Origin
 	if j.forwardedFor != o {
 		j.forwardedFor, j.forwarded = o, o.Source.Addr().Unmap().String()

@@ -15,9 +15,12 @@ import (
 	"postern.dev/postern/snapshot/operation"
 )
 
-// aim sets the call's target, path and query from the integration. Where the
-// host is written out, as it nearly always is, this costs no allocation.
+// aim sets the call's target, path and query from the integration, unless the
+// request goes round in a circle. Where the host is written out, as it nearly always is, this costs no allocation.
 func (r *Runner) aim(j *Job, in *operation.Integration) error {
+	if j.looping() {
+		return request.ErrLoop
+	}
 	var path string
 	var b *snapshot.Backend
 	gateway := j.Arrival.Gateway.Name
