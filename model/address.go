@@ -79,10 +79,14 @@ func (a *admission) own(o Object) Object {
 }
 
 // connection gives a new Endpoint, or one that leads to another Gateway, the
-// state that its Gateway starts with.
+// state that its Gateway starts with; one that moves to another Network too, for
+// whoever is let in there is not who was approved.
 func (a *admission) connection(e *Endpoint) {
-	if p, ok := Get[*Endpoint](a.current, e.Metadata.Name); ok && p.Spec.Gateway != e.Spec.Gateway && !a.opts.Server {
-		e.Status.Connection = ""
+	if p, ok := Get[*Endpoint](a.current, e.Metadata.Name); ok && !a.opts.Server {
+		moved := networkOf(p, a.current) != networkOf(e, a.next)
+		if p.Spec.Gateway != e.Spec.Gateway || moved && e.Status.Connection == Approved {
+			e.Status.Connection = ""
+		}
 	}
 	g, ok := Get[*Gateway](a.next, e.Spec.Gateway)
 	if !ok || e.Status.Connection != "" {
