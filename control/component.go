@@ -10,23 +10,28 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"postern.dev/postern/client/wire"
+	"postern.dev/postern/internal/limited"
 	"postern.dev/postern/model"
 )
 
-// maxComponent bounds the connections that a Gateway's component is served on;
-// further ones are closed.
-const maxComponent = 512
+// maxComponent bounds the connections that a Gateway's component is served on,
+// eachComponent those from one address; further ones are closed.
+const (
+	maxComponent  = 512
+	eachComponent = maxComponent / 8
+)
 
 // handed is a listener of connections that another has accepted, one for each
 // component of the Gateways that this plane serves. TLS has ended there.
 type handed struct {
 	conns  chan *handedConn
-	slots  chan struct{}
+	open   *limited.Parties[netip.Addr]
 	once   sync.Once
 	closed chan struct{}
 	log    *slog.Logger
@@ -34,22 +39,21 @@ type handed struct {
 }
 
 func newHanded(log *slog.Logger) *handed {
-	return &handed{log: log, conns: make(chan *handedConn), slots: make(chan struct{}, maxComponent), closed: make(chan struct{})}
+	return &handed{log: log, conns: make(chan *handedConn), open: limited.NewParties[netip.Addr](maxComponent), closed: make(chan struct{})}
 }
 
 // serve hands c over and waits until it is closed.
 func (h *handed) serve(ctx context.Context, c net.Conn) {
 	hc := &handedConn{Conn: c, done: make(chan struct{})}
-	select {
-	case h.slots <- struct{}{}:
-		defer func() { <-h.slots }()
-	default:
+	from := address(c.RemoteAddr())
+	if !h.open.Enter(from, eachComponent) {
 		_ = c.Close() // there is nobody to tell
 		if now := time.Now().Unix(); h.warned.Swap(now) != now {
 			h.log.Warn("too many connections to a Gateway's component are open; further ones are closed", "from", c.RemoteAddr())
 		}
 		return
 	}
+	defer h.open.Leave(from)
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	defer stop()
 	select {
@@ -59,6 +63,14 @@ func (h *handed) serve(ctx context.Context, c net.Conn) {
 		_ = c.Close() // the plane has ended
 	case <-ctx.Done():
 	}
+}
+
+// address is that of a caller, zero if it is none of TCP.
+func address(a net.Addr) netip.Addr {
+	if t, ok := a.(*net.TCPAddr); ok {
+		return t.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
 }
 
 // Accept waits for a connection.

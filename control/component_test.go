@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -93,13 +94,44 @@ func TestComponentsAreServedOnConnectionsThatAreHandedOver(t *testing.T) {
 
 func TestConnectionsToAComponentAreBounded(t *testing.T) {
 	p := newPlane(t)
-	for range cap(p.management.slots) {
-		p.management.slots <- struct{}{}
+	for name, hold := range map[string]func() (release func()){
+		"in all": func() func() {
+			n := 0
+			for p.management.open.Enter(netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}), 1) {
+				n++
+			}
+			return func() {
+				for ; n > 0; n-- {
+					p.management.open.Leave(netip.AddrFrom4([4]byte{10, 0, byte((n - 1) >> 8), byte(n - 1)}))
+				}
+			}
+		},
+		"from one address": func() func() {
+			n := 0
+			for p.management.open.Enter(netip.Addr{}, eachComponent) {
+				n++
+			}
+			return func() {
+				for ; n > 0; n-- {
+					p.management.open.Leave(netip.Addr{})
+				}
+			}
+		},
+	} {
+		release := hold()
+		here, there := net.Pipe()
+		p.ServeManagement(t.Context(), there) // returns at once
+		if _, err := here.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("%s: %v, want the end", name, err)
+		}
+		if err := here.Close(); err != nil {
+			t.Error(err)
+		}
+		release()
 	}
-	here, there := net.Pipe()
-	defer here.Close()
-	p.ServeManagement(t.Context(), there) // returns at once
-	if _, err := here.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("%v, want the end", err)
+	ask, stop := p.hand()
+	defer stop()
+	if got, _ := ask(p.ServeManagement, "localhost", "/ServiceStatus", model.Secret{}); !strings.HasPrefix(got, "200") {
+		t.Errorf("when there is room again: %s", got)
 	}
 }
