@@ -83,9 +83,12 @@ func (a *admission) own(o Object) Object {
 // whoever is let in there is not who was approved.
 func (a *admission) connection(e *Endpoint) {
 	if p, ok := Get[*Endpoint](a.current, e.Metadata.Name); ok && !a.opts.Server {
-		moved := networkOf(p, a.current) != networkOf(e, a.next)
+		to := networkOf(e, a.next)
+		moved := to != "" && to != networkOf(p, a.current)
 		if p.Spec.Gateway != e.Spec.Gateway || moved && e.Status.Connection == Approved {
 			e.Status.Connection = ""
+			// Its Subnet may have moved, which alone does not touch the Gateway.
+			a.touched[Ref{KindGateway, e.Spec.Gateway}] = true
 		}
 	}
 	g, ok := Get[*Gateway](a.next, e.Spec.Gateway)

@@ -6,6 +6,7 @@ package model
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
@@ -107,6 +108,9 @@ func checkName(k Kind, name string) error {
 		}
 		if !strings.Contains(strings.TrimPrefix(name, "*."), ".") {
 			return fmt.Errorf("%q is no full host name; write one like api.example.com", name)
+		}
+		if _, err := netip.ParseAddr(name); err == nil {
+			return fmt.Errorf("%q is an address; write a host name like api.example.com", name)
 		}
 		return nil
 	case KindSecurityGroup:
