@@ -110,7 +110,10 @@ func (k *check) certificate(d *model.Domain) {
 // checkChain judges the order of a chain, and whether its first may serve.
 func checkChain(chain []*x509.Certificate) error {
 	leaf := chain[0]
-	if leaf.IsCA {
+	switch {
+	case leaf.IsCA && leaf.CheckSignature(leaf.SignatureAlgorithm, leaf.RawTBSCertificate, leaf.Signature) == nil:
+		return fmt.Errorf("the certificate (%s) is signed by itself and marked as an authority's, which many callers take from no server; make it with -addext basicConstraints=CA:FALSE", subject(leaf))
+	case leaf.IsCA:
 		return fmt.Errorf("the first certificate (%s) is an authority's; begin with the one for the Domain", subject(leaf))
 	}
 	if len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) > 0 &&

@@ -90,6 +90,8 @@ func TestAChainIsInOrderAndBeginsWithTheDomainsOwn(t *testing.T) {
 	names := []string{"shop.example"}
 	leaf := sign(t, middle, &x509.Certificate{DNSNames: names, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
 	client := sign(t, middle, &x509.Certificate{DNSNames: names, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	own := sign(t, nil, &x509.Certificate{DNSNames: names, IsCA: true, KeyUsage: x509.KeyUsageCertSign})
+	plain := sign(t, nil, &x509.Certificate{DNSNames: names})
 	signer := sign(t, root, &x509.Certificate{DNSNames: names, IsCA: true, KeyUsage: x509.KeyUsageCertSign})
 	for _, x := range []struct {
 		name  string
@@ -104,6 +106,8 @@ func TestAChainIsInOrderAndBeginsWithTheDomainsOwn(t *testing.T) {
 		{"out of order", []*signed{leaf, root, middle}, "", "not signed by the next"},
 		{"begins with the root", []*signed{root, middle, leaf}, "", "cannot be used"},
 		{"an authority's", []*signed{signer, root}, "", "is an authority's"},
+		{"signed by itself, as an authority's", []*signed{own}, "", "basicConstraints=CA:FALSE"},
+		{"signed by itself", []*signed{plain}, "", ""},
 		{"a client's", []*signed{client, middle}, "", "is not for servers"},
 		{"cut short", []*signed{leaf}, "-----BEGIN CERTIFICATE-----\nMIIB", "1 of 2 blocks are no whole PEM certificate"},
 	} {
@@ -114,7 +118,7 @@ func TestAChainIsInOrderAndBeginsWithTheDomainsOwn(t *testing.T) {
 			}
 			set := admit(t, public(func(d *model.Domain) {
 				key := leaf.secret(t)
-				if x.chain[0] == client || x.chain[0] == signer {
+				if x.chain[0] != root {
 					key = x.chain[0].secret(t)
 				}
 				d.Spec.TLS = &model.DomainTLS{Certificate: text + x.cut, Key: key}
