@@ -115,6 +115,14 @@ func TestManagementIsReachableWhereItsTagIsAdmitted(t *testing.T) {
 	}
 }
 
+func TestManagementIsNotReachableInAnotherFamily(t *testing.T) {
+	r := compiled(t, &model.Gateway{Head: named("six"), Spec: model.GatewaySpec{Region: "eu-1", PublicAddress: "2001:db8::10"}})
+	c := condition(r, model.Ref{Kind: model.KindGateway, Name: "six"}, compile.ConditionManagementReachable, "")
+	if c == nil || c.Status || !strings.Contains(c.Message, "2001:db8::10") {
+		t.Errorf("%+v", c)
+	}
+}
+
 func TestPublicListenersAreSubjectToTheSubnetsGroup(t *testing.T) {
 	ask := func(from string, port uint16, rules ...model.Rule) string {
 		s := compiled(t, inside(model.ModeExternal, rules...)...).Snapshot

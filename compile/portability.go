@@ -41,11 +41,13 @@ func (b *build) management(g *model.Gateway, x *snapshot.Gateway) {
 		Type: ConditionManagementReachable, Status: true, Reason: "Reachable",
 		Message: fmt.Sprintf("%s answers on port %d", componentHost(x, snapshot.ComponentManagement, b.opts.Base), portManagement),
 	}
+	unasked := x.Public
 	for _, from := range b.opts.Management {
 		for _, to := range x.Public {
 			if from.Is4() != to.Is4() {
 				continue
 			}
+			unasked = nil
 			v := flow.Judge(b.out, flow.Query{Source: flow.FromInternet(from), Proto: sg.TCP, Dst: to, Port: portManagement}, false)
 			if !v.Allowed() {
 				c.Status, c.Reason = false, "ManagementApiRequestFailed"
@@ -53,6 +55,11 @@ func (b *build) management(g *model.Gateway, x *snapshot.Gateway) {
 					componentHost(x, snapshot.ComponentManagement, b.opts.Base), portManagement, v.Reason(v.Decided), portManagement, g.Spec.Subnet)
 			}
 		}
+	}
+	if len(unasked) > 0 {
+		c.Status, c.Reason = false, "NoManagementAddress"
+		c.Message = fmt.Sprintf("the management plane has no address of the family of %s, so it does not reach %s:%d; give the Gateway a publicAddress of the internet segment's family",
+			unasked[0], componentHost(x, snapshot.ComponentManagement, b.opts.Base), portManagement)
 	}
 	b.note(model.RefOf(g), c)
 }
