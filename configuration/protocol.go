@@ -1,0 +1,70 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package configuration
+
+import (
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Protocol v2: a request to Path with Upgrade: Upgrade is answered 101, then
+// frames go both ways.
+const (
+	Path    = "/v2/configuration"
+	Upgrade = "postern-configuration/2"
+)
+
+// Headers of both protocols.
+const (
+	// Scheme begins the Authorization header: GatewayKey TOKEN, where TOKEN is
+	// NAME&yyyyMMddHHmm&SIGNATURE.
+	Scheme = "GatewayKey"
+	// HeaderInstance names the instance.
+	HeaderInstance = "X-Postern-Instance"
+	// HeaderRevision and HeaderHash are what the gateway has: where to resume.
+	HeaderRevision = "X-Postern-Revision"
+	HeaderHash     = "X-Postern-Hash"
+	// HeaderExpires is, in answers, when the token ends (RFC 3339), and
+	// HeaderWarning a sentence when that is near.
+	HeaderExpires = "X-Postern-Token-Expires"
+	HeaderWarning = "X-Postern-Token-Warning"
+)
+
+// Times of both protocols.
+const (
+	// PingEvery is how often the management plane asks a stream for a sign of
+	// life. A side that heard nothing for three times as long hangs up.
+	PingEvery = 30 * time.Second
+	// HeartbeatEvery is how often a gateway tells how it is. After three that
+	// were missed it counts as offline.
+	HeartbeatEvery = time.Minute
+	// PollEvery is how often protocol v1 asks for the configuration.
+	PollEvery = 10 * time.Second
+)
+
+// APIVersion is the api-version that protocol v1's settings carry.
+const APIVersion = "2021-01-01-preview"
+
+// ResourcePath is protocol v1's path of a Gateway, as config.service.endpoint
+// has it. Any subscription and resource group are taken.
+func ResourcePath(subscription, group, gateway string) string {
+	return "/subscriptions/" + url.PathEscape(subscription) + "/resourceGroups/" + url.PathEscape(group) +
+		"/providers/Microsoft.ApiManagement/service/" + url.PathEscape(gateway)
+}
+
+// ConfigurationPath and HeartbeatPath are where protocol v1 finds both, below
+// the path of config.service.endpoint. With an empty name the token tells whose.
+func ConfigurationPath(resource, name string) string { return below(resource, name) + "/configuration" }
+
+// HeartbeatPath is as ConfigurationPath; it is sent to by POST.
+func HeartbeatPath(resource, name string) string { return below(resource, name) + "/heartbeat" }
+
+func below(resource, name string) string {
+	resource = strings.TrimSuffix(resource, "/")
+	if name == "" {
+		return resource
+	}
+	return resource + "/gateways/" + url.PathEscape(name)
+}
