@@ -133,18 +133,26 @@ func verify(chain []*x509.Certificate, roots *x509.CertPool) bool {
 }
 
 // serving finds the Gateway, other than by its address, whose certificate is
-// good for name: of several the first by name, so that all connections find the
-// same one.
+// good for name: the one whose name it is before the one with a wildcard over
+// it, and of several for the execute-api names the first by name, so that all
+// connections find the same one.
 func serving(s *snapshot.Snapshot, name string) *snapshot.Gateway {
 	if name == "" {
 		return nil
 	}
+	var wild, region *snapshot.Gateway
 	for _, g := range s.Gateways {
-		if request.Find(g, name) != nil {
+		switch h := request.Find(g, name); {
+		case h == nil:
+		case h.Name[0] != '*':
 			return g
+		default:
+			wild = g
 		}
 	}
-	var region *snapshot.Gateway
+	if wild != nil {
+		return wild
+	}
 	for _, g := range s.Gateways {
 		if _, ok := request.Certificate(s, g, nil, name); ok && (region == nil || g.Name < region.Name) {
 			region = g
