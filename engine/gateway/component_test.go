@@ -152,6 +152,7 @@ func TestARefusedNameCannotTakeASessionUpAgain(t *testing.T) {
 type anySession struct{ session *tls.ClientSessionState }
 
 func (a *anySession) Get(string) (*tls.ClientSessionState, bool) { return a.session, a.session != nil }
+
 func (a *anySession) Put(_ string, s *tls.ClientSessionState) {
 	if s != nil {
 		a.session = s

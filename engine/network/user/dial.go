@@ -48,13 +48,13 @@ func (f *Fabric) DialGateway(ctx context.Context, gateway, network string, to ne
 			from = v.Query.Source.Addr
 		}
 		if !from.IsValid() {
-			return nil, fmt.Errorf("Gateway/%s dials %s on the internet segment: %w", gateway, to, ErrNoAddress)
+			return nil, fmt.Errorf("dial %[2]s on the internet segment for Gateway/%[1]s: %[3]w", gateway, to, ErrNoAddress)
 		}
 		return f.segment.stack.DialTCP(ctx, netip.AddrPortFrom(from, 0), to)
 	}
 	h := f.hub(src.Network.Name)
 	if h == nil {
-		return nil, fmt.Errorf("Gateway/%s dials %s: the hub of Network/%s is not up", gateway, to, src.Network.Name)
+		return nil, fmt.Errorf("dial %[2]s for Gateway/%[1]s: the hub of Network/%[3]s is not up", gateway, to, src.Network.Name)
 	}
 	c, err := h.stack.DialTCP(ctx, netip.AddrPortFrom(src.Addr, 0), to)
 	if err != nil && v.Outcome != flow.Deliver && f.linkDown(v.Target.Link) {
@@ -67,17 +67,17 @@ func (f *Fabric) DialGateway(ctx context.Context, gateway, network string, to ne
 func dialSource(s *snapshot.Snapshot, gateway, network string) (flow.Source, error) {
 	g := s.Gateways[gateway]
 	if g == nil {
-		return flow.Source{}, fmt.Errorf("Gateway/%s, which is not in the configuration, dials: %w", gateway, ErrNoAddress)
+		return flow.Source{}, fmt.Errorf("dial for Gateway/%s, which is not in the configuration: %w", gateway, ErrNoAddress)
 	}
 	var n *snapshot.Network
 	if network != "" {
 		if n = s.Networks[network]; n == nil {
-			return flow.Source{}, fmt.Errorf("Gateway/%s dials in Network/%s, which is not in the configuration: %w", gateway, network, ErrNoAddress)
+			return flow.Source{}, fmt.Errorf("dial for Gateway/%s in Network/%s, which is not in the configuration: %w", gateway, network, ErrNoAddress)
 		}
 	}
 	src, ok := flow.Dials(g, n)
 	if !ok {
-		return src, fmt.Errorf("Gateway/%s dials in Network/%s, neither injected nor integrated into it: %w", gateway, network, ErrNoAddress)
+		return src, fmt.Errorf("dial for Gateway/%s in Network/%s, where it is neither injected nor integrated: %w", gateway, network, ErrNoAddress)
 	}
 	return src, nil
 }
