@@ -249,6 +249,14 @@ func (d *draw) aboutBackend() answer.Question {
 	if h := d.gateway(a.Spec.Gateway).Spec.HTTP; (h == model.HTTPServe || h == model.HTTPRedirect) && len(q.Headers) == 0 && d.one(4) {
 		scheme = "http://"
 	}
-	q.URL = scheme + host + path + pick(d, d.backends...).Metadata.Name
+	b := pick(d, d.backends...)
+	for range 3 {
+		// Most Gateways reach few Networks.
+		if b.Spec.Network != "" && slices.Contains(d.presence(d.gateway(a.Spec.Gateway)), b.Spec.Network) {
+			break
+		}
+		b = pick(d, d.backends...)
+	}
+	q.URL = scheme + host + path + b.Metadata.Name
 	return q
 }
