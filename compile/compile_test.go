@@ -81,18 +81,6 @@ func TestPrivateAPIOverALinkCompiles(t *testing.T) {
 	}
 }
 
-func TestOrderDoesNotMatter(t *testing.T) {
-	objects := corp()
-	a := new(compile.Compiler).Compile(admit(t, objects...), options).Snapshot
-	for i, j := 0, len(objects)-1; i < j; i, j = i+1, j-1 {
-		objects[i], objects[j] = objects[j], objects[i]
-	}
-	b := new(compile.Compiler).Compile(admit(t, objects...), options).Snapshot
-	if a.Endpoints["corp"].ID != b.Endpoints["corp"].ID || a.Endpoints["corp"].Interfaces[0].Addr != b.Endpoints["corp"].Interfaces[0].Addr {
-		t.Fatal("the order of the resources changes what is compiled")
-	}
-}
-
 func TestPrivateAPIWithoutPolicyIsNotServed(t *testing.T) {
 	objects := corp()
 	api := objects[6].(*model.API)
