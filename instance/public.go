@@ -50,10 +50,9 @@ func (p *public) apply(s *snapshot.Snapshot) {
 	want := map[uint16]bool{}
 	for _, g := range s.Gateways {
 		for port := range ports(g) {
-			if p.leave(port) {
-				continue
+			if !p.leave(g, port) {
+				want[port] = true
 			}
-			want[port] = true
 		}
 	}
 	p.mu.Lock()
@@ -129,11 +128,16 @@ func (p *public) real(port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(p.i.opts.Public, port)
 }
 
-// leave tells whether a published port is left to the management API, which
-// listens there by itself.
-func (p *public) leave(port uint16) bool {
-	if p.i.listener == nil {
+// leave tells whether a port that a Gateway publishes is left to the management
+// API, which listens there by itself and serves nothing else.
+func (p *public) leave(g *snapshot.Gateway, port uint16) bool {
+	if p.i.listener == nil || len(g.ConfigurationPorts[port]) > 0 {
 		return false
+	}
+	for _, c := range g.PublicPorts[port] {
+		if c != snapshot.ComponentManagement {
+			return false
+		}
 	}
 	at, want := p.i.listener.Addr().(*net.TCPAddr).AddrPort(), p.real(port)
 	return at.Port() == want.Port() && (at.Addr().Unmap() == want.Addr() || at.Addr().IsUnspecified() || want.Addr().IsUnspecified())

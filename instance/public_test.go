@@ -14,6 +14,7 @@ import (
 
 	"postern.dev/postern/engine/gateway"
 	"postern.dev/postern/internal/limited"
+	"postern.dev/postern/snapshot"
 )
 
 // flaky is a listener that plays what a test gives it, then is closed.
@@ -86,7 +87,8 @@ func TestPublishedPortRefusesBeyondItsBound(t *testing.T) {
 func TestAPublishedPortIsLeftToTheManagementAPI(t *testing.T) {
 	for _, c := range []struct {
 		management, public string
-		moved              uint16 // 3443, if not 0
+		port               uint16 // that is published; 3443 if 0
+		moved              uint16 // it is, if not 0
 		want               bool
 	}{
 		{management: "192.0.2.1:3443", public: "192.0.2.1", want: true},
@@ -95,14 +97,25 @@ func TestAPublishedPortIsLeftToTheManagementAPI(t *testing.T) {
 		{management: "127.0.0.1:3443", public: "192.0.2.1"},
 		{management: "192.0.2.1:8443", public: "192.0.2.1"},
 		{management: "192.0.2.1:8443", public: "192.0.2.1", moved: 8443, want: true},
+		{management: "192.0.2.1:3443", public: "192.0.2.1", port: 443, moved: 3443},
+		{management: "192.0.2.1:3443", public: "192.0.2.1", port: 444, moved: 3443},
 	} {
+		if c.port == 0 {
+			c.port = 3443
+		}
+		g := &snapshot.Gateway{
+			PublicPorts: map[uint16]snapshot.Components{
+				443: {snapshot.ComponentGateway, snapshot.ComponentManagement}, 444: {snapshot.ComponentManagement}, 3443: {snapshot.ComponentManagement},
+			},
+			ConfigurationPorts: map[uint16]snapshot.Components{444: {snapshot.ComponentConfiguration}},
+		}
 		p := testPublic(t)
 		p.i.opts.Public = netip.MustParseAddr(c.public)
 		if c.moved != 0 {
-			p.i.opts.PublicPorts = map[uint16]uint16{3443: c.moved}
+			p.i.opts.PublicPorts = map[uint16]uint16{c.port: c.moved}
 		}
 		p.i.listener = at{netip.MustParseAddrPort(c.management)}
-		if got := p.leave(3443); got != c.want {
+		if got := p.leave(g, c.port); got != c.want {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}

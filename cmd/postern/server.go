@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -103,7 +105,14 @@ func (f *serverFlags) options() (instance.Options, error) {
 			errs = append(errs, usage("--public-ports %q is not of the form 443=8443", p))
 			continue
 		}
+		if _, twice := o.PublicPorts[uint16(x)]; twice || slices.Contains(slices.Collect(maps.Values(o.PublicPorts)), uint16(y)) {
+			errs = append(errs, usage("--public-ports %q names a port that another one has already; give each its own", p))
+			continue
+		}
 		o.PublicPorts[uint16(x)] = uint16(y)
+	}
+	if f.public == "" && len(f.publicPorts) > 0 {
+		errs = append(errs, usage("--public-ports moves what --public offers; say with --public on which address"))
 	}
 	for _, e := range f.egress {
 		p, err := netip.ParsePrefix(e)
