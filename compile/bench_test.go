@@ -108,8 +108,10 @@ func BenchmarkCompileFromNothing(b *testing.B) {
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/(1<<20), "MiB-live")
-	if len(r.Conditions) > 0 {
-		b.Fatalf("%d resources are not ready", len(r.Conditions))
+	for ref := range r.Conditions {
+		if ok, c := r.Ready(ref); !ok {
+			b.Fatalf("%s is not ready: %+v", ref, c)
+		}
 	}
 	runtime.KeepAlive(r)
 }
