@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	decide "postern.dev/postern/decide/request"
 	"postern.dev/postern/explain/answer"
@@ -158,8 +159,43 @@ func (l *lab) askable(q answer.Question) bool {
 	return true
 }
 
-// ask sends a request, has it explained and compares.
+// ask sends a request, has it explained and compares. Health probes may change the
+// state of a backend between the two, so that a question about one is asked again
+// where they differ: what comes of it has to settle.
 func (l *lab) ask(ctx context.Context, q answer.Question) (*result, error) {
+	again := time.NewTicker(settle)
+	defer again.Stop()
+	for range settleTries {
+		r, err := l.askOnce(ctx, q)
+		if err != nil || len(r.differs) == 0 || !l.probed(r) {
+			return r, err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return l.askOnce(ctx, q)
+}
+
+// How often, and how many times more, a question about a backend that is probed is
+// asked.
+const (
+	settle      = 600 * time.Millisecond
+	settleTries = 5
+)
+
+// probed tells whether a question was about a backend that health probes watch.
+func (l *lab) probed(r *result) bool {
+	return slices.ContainsFunc(r.answer.Hops, func(h answer.Hop) bool {
+		name, ok := strings.CutPrefix(h.Component, string(model.KindBackend)+"/")
+		b := l.Snapshot().Backends[name]
+		return ok && b != nil && b.Health != nil
+	})
+}
+
+func (l *lab) askOnce(ctx context.Context, q answer.Question) (*result, error) {
 	if !l.askable(q) {
 		return nil, errGone
 	}

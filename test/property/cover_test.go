@@ -24,7 +24,7 @@ var covered = []string{
 	"component gateway", "component management on 443", "component management on 3443", "component configuration", "component portal", "component scm",
 	"component by address", "from the management plane's address", "from a gateway", "from a link", "from the internet", "from a host",
 	"backend answers: its own network", "backend answers: a peer", "backend answers: behind a link", "backend answers: by name", "backend answers: a gateway",
-	"backend refused", "backend tls", "backend timeout", "backend name unknown", "backend kept out: route", "backend kept out: sg-out", "backend kept out: sg-in",
+	"backend refused", "backend unhealthy", "backend tls", "backend timeout", "backend name unknown", "backend kept out: route", "backend kept out: sg-out", "backend kept out: sg-in",
 	"domain edge", "domain regional", "domain private", "domain wildcard", "domain with several segments", "domain with a given certificate",
 	"client certificate shown", "client certificate missing",
 	"authorization lets in", "rule revoked", "rule orphaned", "enterprise group granted",

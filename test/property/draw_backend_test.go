@@ -122,6 +122,9 @@ func (d *draw) drawInside(b *model.Backend) {
 	if d.one(8) {
 		b.Spec.Protocol = "https" // nobody has a certificate for it
 	}
+	if d.one(6) {
+		b.Spec.Health = &model.BackendHealth{Interval: "1s", Timeout: "400ms", UnhealthyAfter: 1, HealthyAfter: 1}
+	}
 }
 
 // inside draws one target in a Network.

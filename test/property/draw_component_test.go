@@ -20,8 +20,15 @@ const (
 
 // aboutComponent draws a request to what else a Gateway serves beside APIs.
 func (d *draw) aboutComponent() answer.Question {
-	g := pick(d, d.gateways...).Metadata.Name
+	at := pick(d, d.gateways...)
+	g := at.Metadata.Name
 	q := answer.Question{From: d.source(), Insecure: !d.one(3)}
+	if at.Spec.NetworkMode == model.ModeInternal && d.one(3) {
+		// All that an internal Gateway has outside.
+		q.From = "internet/" + pick(d, append(callers, managementAt)...)
+		q.URL = "https://" + g + ".management." + base + pick(d, ":3443", ":3443", "") + "/ServiceStatus"
+		return q
+	}
 	if d.one(5) {
 		q.From = "internet/" + pick(d, managementAt, managementAt, probesAt)
 	}
