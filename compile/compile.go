@@ -149,6 +149,7 @@ func (c *Compiler) Compile(set *model.Set, opts Options) *Result {
 	b.placed()
 	b.apis()
 	b.domains()
+	b.selfHosted()
 	b.names()
 	c.end()
 	return &Result{Snapshot: b.out, Conditions: b.conds, Assumptions: b.assumptions()}

@@ -282,6 +282,7 @@ var refersTo = map[Kind][]Kind{
 	KindStage:         {KindAPI, KindDeployment},
 	KindDomain:        {KindAPI, KindStage, KindEndpoint},
 	KindZone:          {KindNetwork},
+	KindSelfHosted:    {KindGateway, KindHost, KindLink, KindAPI},
 }
 
 // takesValues lists the kinds whose own addresses, prefixes or names may be

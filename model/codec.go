@@ -195,6 +195,8 @@ func specOf(o Object) any {
 		return &o.Spec
 	case *Zone:
 		return &o.Spec
+	case *SelfHostedGateway:
+		return &o.Spec
 	}
 	panic(fmt.Sprintf("model: %T is no resource", o))
 }

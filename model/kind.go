@@ -26,17 +26,26 @@ const (
 	KindStage         Kind = "Stage"
 	KindDomain        Kind = "Domain"
 	KindZone          Kind = "Zone"
+	KindSelfHosted    Kind = "SelfHostedGateway"
 )
 
 // Kinds lists every kind that this build knows, in listing order.
 var Kinds = []Kind{
 	KindNetwork, KindSecurityGroup, KindSubnet, KindHost, KindLink, KindPeering, KindGateway,
 	KindEndpoint, KindAuthorization, KindBackend, KindAPI, KindDeployment, KindStage, KindDomain, KindZone,
+	KindSelfHosted,
 }
+
+// selfHosted is what a SelfHostedGateway is called for short, as in the SOURCE of
+// explain.
+const selfHosted = "selfhosted"
 
 // ParseKind finds the kind meant by s: its name or plural in any case.
 func ParseKind(s string) (Kind, bool) {
 	l := strings.ToLower(s)
+	if l == selfHosted {
+		return KindSelfHosted, true
+	}
 	for _, k := range Kinds {
 		if l == strings.ToLower(string(k)) || l == k.Plural() {
 			return k, true

@@ -55,6 +55,9 @@ type Status struct {
 	GrantedPorts []string `json:"grantedPorts,omitempty"`
 	// Authorizations are those of a Gateway. They are shown and not stored.
 	Authorizations []Authorized `json:"authorizations,omitempty"`
+	// Instances are the processes of a SelfHostedGateway that were heard of. They
+	// are shown and not stored.
+	Instances []Instance `json:"instances,omitempty"`
 	// Conditions say whether the resource is Ready and, if not, why.
 	Conditions []Condition `json:"conditions,omitempty"`
 }
@@ -142,6 +145,8 @@ func New(k Kind) Object {
 		return &Domain{}
 	case KindZone:
 		return &Zone{}
+	case KindSelfHosted:
+		return &SelfHostedGateway{}
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ func (w world) object() model.Object {
 	o := model.New(k)
 	prefix := map[model.Kind]string{
 		model.KindNetwork: "n", model.KindSubnet: "s", model.KindSecurityGroup: "g", model.KindHost: "h", model.KindLink: "l",
-		model.KindPeering: "p", model.KindGateway: "w", model.KindEndpoint: "e", model.KindBackend: "b", model.KindAPI: "a", model.KindZone: "z", model.KindAuthorization: "t",
+		model.KindPeering: "p", model.KindGateway: "w", model.KindEndpoint: "e", model.KindBackend: "b", model.KindAPI: "a", model.KindZone: "z", model.KindAuthorization: "t", model.KindSelfHosted: "o",
 	}[k]
 	name := fmt.Sprintf("%s%d", prefix, w.IntN(3))
 	switch o := o.(type) {
@@ -117,6 +117,9 @@ func (w world) object() model.Object {
 		}
 	case *model.Zone:
 		o.Spec = model.ZoneSpec{Networks: []string{w.name("n")}, Domain: w.of("x.test", "y.test"), Records: []model.Record{{Name: "a", Type: "CNAME", Values: []string{w.of("a.x.test", "a.y.test", "c.test")}}}}
+	}
+	if o, ok := o.(*model.SelfHostedGateway); ok {
+		o.Spec = model.SelfHostedGatewaySpec{Gateway: w.name("w"), Attach: w.of("", "host/h0", "link/l1"), APIs: w.names("a")}
 	}
 	o.Base().Metadata.Name = name
 	return o

@@ -146,6 +146,12 @@ func References(o Object) []Reference {
 			}
 		}
 		list(KindEndpoint, o.Spec.Endpoints, "spec.endpoints")
+	case *SelfHostedGateway:
+		add(KindGateway, o.Spec.Gateway, "spec.gateway")
+		if at, ok := o.Attached(); ok {
+			add(at.Kind, at.Name, "spec.attach")
+		}
+		list(KindAPI, o.Spec.APIs, "spec.apis")
 	}
 	texts(reflect.ValueOf(specOf(o)).Elem(), "spec", func(field string, v reflect.Value) {
 		var found []placeholder

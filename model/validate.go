@@ -153,6 +153,8 @@ func (c *check) resource(e *entry) {
 		c.domain(o)
 	case *Backend:
 		c.backend(o)
+	case *SelfHostedGateway:
+		c.selfHosted(o)
 	}
 }
 

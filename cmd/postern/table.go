@@ -28,6 +28,7 @@ var details = map[model.Kind][]string{
 	model.KindDeployment:    {"API"},
 	model.KindStage:         {"API"},
 	model.KindDomain:        {"TYPE", "MAPS"},
+	model.KindSelfHosted:    {"GATEWAY", "APIS", "INSTANCES", "VERSION", "REVISION", "AGE", "SEEN", "ERROR"},
 	model.KindZone:          {"NETWORKS", "DOMAIN", "RECORDS"},
 }
 
@@ -68,6 +69,8 @@ func detail(o model.Object) []string {
 		return []string{o.Spec.Type, strings.Join(maps, ",")}
 	case *model.Zone:
 		return []string{strings.Join(o.Spec.Networks, ","), o.Spec.Domain, strconv.Itoa(len(o.Spec.Records))}
+	case *model.SelfHostedGateway:
+		return selfHosted(o)
 	}
 	return nil
 }
