@@ -6,6 +6,7 @@ SECONDS  ?= 20
 CASES    ?= 10000
 REAL     ?= 20000
 KILLS    ?= 100
+BACKUPS  ?= 500
 PACKAGES ?= ./...
 
 # Folders with tests of one sort, found by what stands in them.
@@ -15,7 +16,7 @@ golden   = $(shell grep -rl --include='*_test.go' '^var update = flag' . | xargs
 measured = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r -n 1 dirname | sort -u)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fuzz fuzz-long bench lab oracle acme property kills golden demo ci
+.PHONY: help build test lint fuzz fuzz-long bench lab oracle acme property kills backups golden demo ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +64,9 @@ property: ## CASES=10000 drawn cases of each property, REAL=20000 of explain aga
 
 kills: ## the store against KILLS=100 kills
 	POSTERN_KILLS=$(KILLS) $(GO) test -count=1 -timeout 30m -run 'Kill' -v ./store/etcd
+
+backups: ## a self-hosted gateway's backup against BACKUPS=500 kills while it is written
+	POSTERN_BACKUP_KILLS=$(BACKUPS) $(GO) test -count=1 -timeout 10m -run Kill -v ./selfhosted/backup
 
 golden: ## write what is into the golden files; read the diff
 	$(GO) test $(golden) -update
