@@ -35,8 +35,9 @@ func newServerCommand(a *app) *cobra.Command {
 		Use:   "server --data DIR",
 		Short: "Run the management plane, the managed gateway and the networks",
 		Long: "The server keeps everything in DIR, serves the management API on 127.0.0.1:3443, and writes\n" +
-			"DIR/client.yaml, which the other commands use. Nothing else listens unless a flag asks for it:\n" +
-			"--wireguard for tunnels, --public for the Gateways' published ports.",
+			"DIR/client.yaml, which the other commands use. Nothing else listens beyond this machine's loopback\n" +
+			"unless a flag asks for it: --wireguard for tunnels, --public for the Gateways' published ports,\n" +
+			"the management API among them.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o, err := f.options()
