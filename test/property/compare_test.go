@@ -186,12 +186,15 @@ const (
 	settleTries = 5
 )
 
-// probed tells whether a question was about a backend that health probes watch.
+// probed tells whether a question came as far as a backend where health probes
+// watch one.
 func (l *lab) probed(r *result) bool {
-	return slices.ContainsFunc(r.answer.Hops, func(h answer.Hop) bool {
-		name, ok := strings.CutPrefix(h.Component, string(model.KindBackend)+"/")
-		b := l.Snapshot().Backends[name]
-		return ok && b != nil && b.Health != nil
+	watched := false
+	for _, b := range l.Snapshot().Backends {
+		watched = watched || b.Health != nil
+	}
+	return watched && slices.ContainsFunc(r.answer.Hops, func(h answer.Hop) bool {
+		return strings.HasPrefix(string(h.Layer), string(answer.LayerBackend))
 	})
 }
 
