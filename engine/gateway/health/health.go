@@ -27,7 +27,8 @@ type Options struct {
 	Roots *x509.CertPool
 	// Now is the clock; nil is the system's.
 	Now func() time.Time
-	// InFlight bounds the probes that wait for an answer at a time [64].
+	// InFlight bounds the probes that wait for an answer at a time [64]. The
+	// targets of one Backend have an eighth of that.
 	InFlight int
 }
 
@@ -43,6 +44,7 @@ type Prober struct {
 	cancel context.CancelFunc
 	mu     sync.Mutex // one Apply at a time
 	probes map[subject]*probe
+	shares map[user]chan struct{} // a slot for each probe at a time
 }
 
 // user is a Backend as one Gateway calls it.
@@ -97,14 +99,18 @@ func (p *Prober) Apply(s *snapshot.Snapshot) {
 		return
 	}
 	sets, probes := make(map[user]*Set, len(used)), map[subject]*probe{}
+	shares := make(map[user]chan struct{}, len(used))
 	for u, b := range used {
 		set := &Set{backend: b}
+		if shares[u] = p.shares[u]; shares[u] == nil {
+			shares[u] = make(chan struct{}, max(p.o.InFlight/backendShare, 1))
+		}
 		for i := range b.Targets {
 			k := about(u, b, &b.Targets[i])
 			pr := probes[k]
 			if pr == nil {
 				if pr = p.probes[k]; pr == nil {
-					pr = p.start(k)
+					pr = p.start(k, shares[u])
 				}
 				probes[k] = pr
 			}
@@ -118,8 +124,12 @@ func (p *Prober) Apply(s *snapshot.Snapshot) {
 			pr.cancel()
 		}
 	}
-	p.probes = probes
+	p.probes, p.shares = probes, shares
 }
+
+// backendShare is the part of the probes at a time that one Backend may have, so
+// that many targets that are silent do not keep the probes of others waiting.
+const backendShare = 8
 
 // uses lists the Backends with probes that some Deployment of each Gateway's
 // APIs calls.
@@ -152,9 +162,9 @@ func uses(s *snapshot.Snapshot) map[user]*snapshot.Backend {
 	return out
 }
 
-func (p *Prober) start(k subject) *probe {
+func (p *Prober) start(k subject, share chan struct{}) *probe {
 	ctx, cancel := context.WithCancel(p.ctx)
-	pr := &probe{subject: k, cancel: cancel}
+	pr := &probe{subject: k, share: share, cancel: cancel}
 	p.wait.Go(func() { p.follow(ctx, pr) })
 	return pr
 }
@@ -169,19 +179,34 @@ func (p *Prober) follow(ctx context.Context, pr *probe) {
 			return
 		case <-t.C:
 		}
-		select {
-		case <-ctx.Done():
+		if !p.enter(ctx, pr) {
 			return
-		case p.slots <- struct{}{}:
 		}
 		err := p.once(ctx, &pr.subject)
 		<-p.slots
+		<-pr.share
 		if ctx.Err() != nil {
 			return
 		}
 		pr.note(err, p.o.Now())
 		// The probes of many targets spread over time.
 		t.Reset(pr.health.Interval*9/10 + rand.N(pr.health.Interval/5))
+	}
+}
+
+// enter waits for a slot of the Backend's and one of all; false if ctx ended.
+func (p *Prober) enter(ctx context.Context, pr *probe) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case pr.share <- struct{}{}:
+	}
+	select {
+	case <-ctx.Done():
+		<-pr.share
+		return false
+	case p.slots <- struct{}{}:
+		return true
 	}
 }
 

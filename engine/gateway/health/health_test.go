@@ -148,6 +148,43 @@ func TestATargetGoesOutAndComesBackAfterEnoughProbes(t *testing.T) {
 	})
 }
 
+func TestSilentTargetsKeepNobodyElseWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		y := &yard{status: map[string]int{"good": 204}}
+		hosts := make([]string, 20)
+		for i := range hosts {
+			hosts[i] = fmt.Sprintf("silent%d", i)
+			y.status[hosts[i]] = -1
+		}
+		p := prober(t, y)
+		defer p.Close()
+		slow := probing()
+		slow.Interval, slow.Timeout = time.Minute, time.Minute
+		s, _ := world(slow, hosts...)
+		one, b := world(probing(), "good")
+		b.Name = "other"
+		s.Backends["other"] = b
+		ops := one.Gateways["main"].APIs["a"]
+		ops.Name = "b"
+		ops.Stages["prod"].Deployment.Operations.Operations[0].Integration.Backend = "other"
+		s.Gateways["main"].APIs["b"] = ops
+		p.Apply(s)
+		<-time.After(20 * time.Second)
+		synctest.Wait()
+		if got := p.Targets("main", "other"); len(got) != 1 || !got[0].Known {
+			t.Errorf("after 20 s: %+v", got)
+		}
+		// Those that are gone give back what they had, or waited for.
+		s, _ = world(slow, hosts[0])
+		p.Apply(s)
+		<-time.After(3 * time.Minute)
+		synctest.Wait()
+		if got := p.Targets("main", "store"); len(got) != 1 || !got[0].Known {
+			t.Errorf("after a change: %+v", got)
+		}
+	})
+}
+
 func TestAChangeKeepsWhatIsKnownOfOtherTargets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		y := &yard{status: map[string]int{"a": 0, "b": 0}}

@@ -38,6 +38,7 @@ func about(u user, b *snapshot.Backend, t *snapshot.Target) subject {
 // probe is one target that is probed.
 type probe struct {
 	subject
+	share  chan struct{} // of the Backend's probes
 	cancel context.CancelFunc
 	out    atomic.Bool
 
