@@ -94,13 +94,15 @@ func differ(q answer.Question, a *answer.Answer, o *outcome) []string {
 // backend than the one that the answer begins with: which one is picked is chance,
 // so the answer lists what is in the way to each.
 func otherTarget(a *answer.Answer, o *outcome) bool {
-	targets := 0
+	targets, first := 0, -1
 	for i := range a.Hops {
 		if a.Hops[i].Layer == answer.LayerBackendDNS {
-			targets++
+			if targets++; first < 0 {
+				first = i
+			}
 		}
 	}
-	return targets > 1 && a.Verdict == answer.Deny && strings.HasPrefix(string(a.Hops[a.DecidedBy].Layer), "backend") &&
+	return targets > 1 && a.Verdict == answer.Deny && a.DecidedBy >= first &&
 		a.Code != o.request && slices.ContainsFunc(a.Blockers[1:], func(b answer.Blocker) bool { return b.Code == o.request })
 }
 
