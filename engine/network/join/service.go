@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -109,8 +110,19 @@ func (c *Client) Offer(port uint16, local string) (*Service, error) {
 		return nil, fmt.Errorf("join: offer: %w", err)
 	}
 	d := net.Dialer{Timeout: c.opts.DialTimeout}
+	// Nobody but this Host knows why its callers are reset, so it is told of
+	// by itself; once, for probes would repeat it without end.
+	var told atomic.Bool
 	return c.serve(l, func(ctx context.Context, in net.Conn) {
 		out, err := d.DialContext(ctx, "tcp", local)
+		switch {
+		case err == nil:
+			told.Store(false)
+		case ctx.Err() == nil && told.CompareAndSwap(false, true):
+			c.log.Error("join: nothing answers at "+local+", so callers of the offered port are reset; start what is offered there", "port", port, "error", err)
+			reset(in)
+			return
+		}
 		c.pass(in, out, err, "offer", local)
 	})
 }
