@@ -229,9 +229,12 @@ func planManifests(c *call) (any, error) {
 		return nil, err
 	}
 	out := wire.Plan{Revision: res.Revision, Changes: []wire.Change{}, Gains: []answer.Opening{}, Losses: []answer.Opening{}, Warnings: warnings}
-	refs := make([]model.Ref, len(res.Changes))
-	for i, ch := range res.Changes {
-		refs[i] = ch.Ref
+	refs := make([]model.Ref, 0, len(os)+len(res.Changes))
+	for _, o := range os {
+		refs = append(refs, model.RefOf(o))
+	}
+	for _, ch := range res.Changes {
+		refs = append(refs, ch.Ref)
 		x := wire.Change{Ref: ch.Ref, Action: action(ch)}
 		if ch.Before != nil && ch.After != nil {
 			if x.Fields, err = differences(ch.Before, ch.After); err != nil {
@@ -246,8 +249,9 @@ func planManifests(c *call) (any, error) {
 			return nil, err
 		}
 		out.Gains, out.Losses = append(out.Gains, gains...), append(out.Losses, losses...)
-		out.Warnings = append(out.Warnings, warn(refs, c.foresee(res.Set))...)
 	}
+	// An apply warns of what it leaves as it is, too.
+	out.Warnings = append(out.Warnings, warn(refs, c.foresee(res.Set))...)
 	return out, nil
 }
 

@@ -193,6 +193,17 @@ func TestPlanShowsTheRulesOfAnAuthorization(t *testing.T) {
 	if p.open(8080) {
 		t.Error("a plan has opened the port")
 	}
+	// Where nothing would change, a plan warns as an apply does.
+	if _, err := c.Apply(t.Context(), read(t, authorization), false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Revoke(t.Context(), "service", "a-80-90"); err != nil {
+		t.Fatal(err)
+	}
+	plan, err = c.Plan(t.Context(), read(t, authorization))
+	if err != nil || len(plan.Changes) > 0 || len(plan.Warnings) != 1 || !strings.Contains(plan.Warnings[0], "80/90 was revoked") {
+		t.Errorf("a plan of what was revoked: %+v, %v", plan, err)
+	}
 }
 
 func TestDeletionTellsOfOrphans(t *testing.T) {
