@@ -163,7 +163,7 @@ func (c *Client) unreachable(err error, writes bool) error {
 	sent := !errors.As(err, &dialed) || dialed.Op != "dial"
 	switch {
 	case errors.As(err, &unknown), errors.As(err, &host):
-		out.Msg = "the certificate of " + c.base.Host + " is not the one of the client settings; use those that this server wrote"
+		out.Msg = "the certificate of " + c.base.Host + " is not the one of the client settings; name those that this server wrote, DIR/client.yaml of its --data DIR, with --config or POSTERN_CONFIG"
 	case errors.Is(err, context.Canceled):
 		out.Msg = "the call was given up"
 	case errors.Is(err, context.DeadlineExceeded):

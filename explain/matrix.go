@@ -11,6 +11,7 @@ import (
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
+	"postern.dev/postern/model/near"
 	"postern.dev/postern/snapshot"
 )
 
@@ -29,8 +30,8 @@ func Matrix(w *World, gateway string, all bool) (*answer.Matrix, error) {
 		msg := fmt.Sprintf("there is no Gateway %q", gateway)
 		if w.Set.Has(ref) {
 			msg = w.unready(ref)
-		} else if have := keys(s.Gateways); len(have) > 0 && len(have) <= 20 {
-			msg += fmt.Sprintf("; there are %q", have)
+		} else {
+			msg += near.Hint(gateway, keys(s.Gateways))
 		}
 		return nil, &model.Error{Kind: model.NotFound, Op: "matrix", Field: "gateway", Msg: msg}
 	}
