@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -126,7 +127,7 @@ func newDeleteCommand(a *app) *cobra.Command {
 			defer cl.Close()
 			done, err := cl.DeleteAll(cmd.Context(), d, dry)
 			if err != nil {
-				return located(err, os)
+				return located(absent(err), os)
 			}
 			return a.print(f, done, func() error { return a.applied(done) })
 		},
@@ -137,6 +138,20 @@ func newDeleteCommand(a *app) *cobra.Command {
 	c.Flags().BoolVar(&d.Absent, "ignore-not-found", false, "take what does not exist as deleted")
 	c.Flags().BoolVar(&d.Cascade, "cascade", false, "delete the rules that SecurityGroupAuthorizations granted with them")
 	return c
+}
+
+// absent tells, of what is not there, how to delete the rest all the same.
+func absent(err error) error {
+	for _, e := range model.AsErrors(err) {
+		if e.Kind != model.NotFound || e.Ref.IsZero() {
+			continue
+		}
+		if !strings.HasSuffix(e.Msg, "?") {
+			e.Msg += ";"
+		}
+		e.Msg += " --ignore-not-found takes it as deleted"
+	}
+	return err
 }
 
 // named reads which resources are meant: KIND/NAME, KIND NAME..., KIND alone

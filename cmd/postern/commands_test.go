@@ -17,6 +17,7 @@ import (
 	"postern.dev/postern/engine/network/quick"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/manifest"
+	"postern.dev/postern/model"
 )
 
 func TestApplyTellsWhatBecameOfEachResource(t *testing.T) {
@@ -147,6 +148,9 @@ func TestAMisspeltCommandLineIsPutRight(t *testing.T) {
 	sh := newShell(t)
 	sh.fails([]string{"aply"}, `unknown command "aply"; did you mean apply?`)
 	sh.fails([]string{"frobnicate"}, `unknown command "frobnicate"`, "postern --help")
+	sh.fails([]string{"endpoint", "aprove", "x"}, `unknown command "aprove"; did you mean approve?`)
+	sh.fails([]string{"token", "frobnicate"}, `unknown command "frobnicate"; postern token --help`)
+	sh.fails([]string{"get", "gatway"}, `"gatway"; did you mean gateways?`)
 	sh.fails([]string{"explain", "--from", "internet"}, "accepts 1 arg(s)", "postern explain --from SOURCE", "URL")
 	sh.fails([]string{"explain", "https://x/"}, `"from" not set`, "--from SOURCE")
 	sh.fails([]string{"get", "networks", "--lable", "a"}, "unknown flag: --lable", "postern get")
@@ -173,7 +177,7 @@ func TestDeleteIsAtomic(t *testing.T) {
 	sh := newShell(t)
 	sh.ok("apply", "-f", sh.file("world.yaml", world))
 	sh.fails([]string{"delete", "network", "corp"}, "Network/corp", "refer to it")
-	sh.fails([]string{"delete", "host/laptop", "host/none"}, "Host/none")
+	sh.fails([]string{"delete", "host/laptop", "host/none"}, "Host/none", "--ignore-not-found")
 	sh.ok("get", "host", "laptop")
 	sh.ok("delete", "host/laptop", "host/none", "--ignore-not-found")
 	sh.fails([]string{"get", "host", "laptop"}, "does not exist")
@@ -200,6 +204,28 @@ func TestPlanExitsByWhetherAnythingChanges(t *testing.T) {
 	sh.fails([]string{"plan", "-f", sh.file("bad.yaml", "apiVersion: postern/v1\nkind: Networt\n")}, "bad.yaml", "Network")
 }
 
+func TestAPlanThatChangesNothingStillWarns(t *testing.T) {
+	var out, errs strings.Builder
+	a := &app{streams: streams{nil, &out, &errs}}
+	if err := a.plan(wire.Plan{Warnings: []string{"Gateway/gw: look here"}}); err != nil || out.String() != "Nothing would change.\n" || errs.String() != "warning: Gateway/gw: look here\n" {
+		t.Errorf("%q, %q, %v", out.String(), errs.String(), err)
+	}
+}
+
+func TestReasonIsThatOfWhatIsNotReady(t *testing.T) {
+	reachable := model.Condition{Type: "ManagementReachable", Status: true, Reason: "Reachable"}
+	for _, ready := range []bool{true, false} {
+		want := "yes Reachable"
+		if !ready {
+			want = "no PortTaken"
+		}
+		state, why := readiness(model.Status{Conditions: []model.Condition{reachable, {Type: "Ready", Status: ready, Reason: "PortTaken"}}})
+		if got := state + " " + why; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
 func TestDeployAndApprove(t *testing.T) {
 	sh := newShell(t)
 	sh.ok("apply", "-f", sh.file("world.yaml", world))
@@ -215,7 +241,10 @@ func TestDeployAndApprove(t *testing.T) {
 	if out := sh.ok("endpoint", "approve", "corp-ep"); out != "Endpoint/corp-ep Approved\n" {
 		t.Errorf("approve: %s", out)
 	}
-	if out := sh.ok("endpoint", "reject", "corp-ep"); out != "Endpoint/corp-ep Rejected\n" {
+	if out := sh.ok("deploy", "API/pets"); !strings.HasPrefix(out, "Deployment/pets.3 created") {
+		t.Errorf("the name as it is printed: %s", out)
+	}
+	if out := sh.ok("endpoint", "reject", "Endpoint/corp-ep"); out != "Endpoint/corp-ep Rejected\n" {
 		t.Errorf("reject: %s", out)
 	}
 	sh.ok("apply", "-f", sh.file("private.yaml", strings.Replace(world, "type: regional", "type: private", 1)))
@@ -377,6 +406,19 @@ func TestKeyOfAHostIsMadeOnceAndKeptPrivate(t *testing.T) {
 	other, err := hostFile("https://other:3443", "laptop", ".key")
 	if err != nil || other == path || filepath.Dir(other) != filepath.Dir(path) {
 		t.Errorf("another server's: %s, %v", other, err)
+	}
+}
+
+func TestLocalForwardsAreRead(t *testing.T) {
+	for _, good := range []string{"8080:web.lan:80", "0:10.0.0.1:443", "8443:[fd00::1]:443"} {
+		if err := checkLocal(good); err != nil {
+			t.Errorf("%s: %v", good, err)
+		}
+	}
+	for _, bad := range []string{"", "8080", "8080:web.lan", "x:web.lan:80", "8080:web.lan:0", "8080:web.lan:99999"} {
+		if err := checkLocal(bad); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
 	}
 }
 

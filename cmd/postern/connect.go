@@ -31,6 +31,12 @@ import (
 // connectTimeout bounds the wait for the hub's first answer.
 const connectTimeout = 15 * time.Second
 
+// offer is a local address that is offered at a port of the Host's.
+type offer struct {
+	port  uint16
+	local string
+}
+
 type connection struct {
 	offers  []string // --forward
 	locals  []string // --local
@@ -56,7 +62,7 @@ func newConnectCommand(a *app) *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.command = args[1:]
-			return a.connect(cmd.Context(), strings.TrimPrefix(args[0], "host/"), o)
+			return a.connect(cmd.Context(), nameOf(model.KindHost, args[0]), o)
 		},
 	}
 	fl := c.Flags()
@@ -68,6 +74,20 @@ func newConnectCommand(a *app) *cobra.Command {
 }
 
 func (a *app) connect(ctx context.Context, host string, o connection) error {
+	// What is wrong with the command line is told before the key of this machine
+	// shuts out another's.
+	offers := make([]offer, len(o.offers))
+	for i, text := range o.offers {
+		var err error
+		if offers[i].port, offers[i].local, err = parseOffer(text); err != nil {
+			return err
+		}
+	}
+	for _, text := range o.locals {
+		if err := checkLocal(text); err != nil {
+			return err
+		}
+	}
 	conf, ca, err := a.joinHost(ctx, host)
 	if err != nil {
 		return err
@@ -88,21 +108,14 @@ func (a *app) connect(ctx context.Context, host string, o connection) error {
 	if err != nil {
 		return &model.Error{Kind: model.Unavailable, Ref: model.Ref{Kind: model.KindHost, Name: host}, Msg: fmt.Sprintf("the hub at %s is silent; check that UDP reaches it", conf.Peers[0].Endpoint)}
 	}
-	for _, text := range o.offers {
-		port, local, err := parseOffer(text)
-		if err != nil {
+	for _, f := range offers {
+		if _, err := t.Offer(f.port, f.local); err != nil {
 			return err
 		}
-		if _, err := t.Offer(port, local); err != nil {
-			return err
-		}
-		fmt.Fprintf(a.err, "offered: %s at %s:%d\n", local, conf.Interface.Addresses[0].Addr(), port)
+		fmt.Fprintf(a.err, "offered: %s at %s:%d\n", f.local, conf.Interface.Addresses[0].Addr(), f.port)
 	}
 	for _, text := range o.locals {
-		port, remote, ok := strings.Cut(text, ":")
-		if !ok {
-			return usage("--local %q is not of the form PORT:HOST:PORT", text)
-		}
+		port, remote, _ := strings.Cut(text, ":")
 		s, err := t.Forward(net.JoinHostPort("127.0.0.1", port), remote)
 		if err != nil {
 			return err
@@ -201,6 +214,18 @@ func (a *app) runThrough(ctx context.Context, command []string, proxy, ca string
 	}
 	if err != nil {
 		return fmt.Errorf("run %s: %w", command[0], err)
+	}
+	return nil
+}
+
+// checkLocal says what is wrong with PORT:HOST:PORT.
+func checkLocal(text string) error {
+	port, remote, _ := strings.Cut(text, ":")
+	_, portErr := strconv.ParseUint(port, 10, 16)
+	_, remotePort, splitErr := net.SplitHostPort(remote)
+	to, remoteErr := strconv.ParseUint(remotePort, 10, 16)
+	if portErr != nil || splitErr != nil || remoteErr != nil || to == 0 {
+		return usage("--local %q is not of the form PORT:HOST:PORT", text)
 	}
 	return nil
 }

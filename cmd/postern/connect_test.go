@@ -135,6 +135,12 @@ func TestConnectSaysWhyItCannot(t *testing.T) {
 	if keys, err := filepath.Glob(filepath.Join("user", "postern", "hosts", "*")); err != nil || len(keys) > 0 {
 		t.Errorf("a Host that does not exist has left %v, %v", keys, err)
 	}
+	// A mistyped port is told before the key of this machine is registered.
+	sh.fails([]string{"connect", "laptop", "--forward", "99999", "--", "true"}, `--forward "99999"`, "PORT:LOCALPORT")
+	sh.fails([]string{"connect", "laptop", "-L", "8080", "--", "true"}, `--local "8080"`, "PORT:HOST:PORT")
+	if out := sh.ok("get", "host", "laptop", "-o", "yaml"); strings.Contains(out, "publicKey") {
+		t.Errorf("a command line that is refused has joined: %s", out)
+	}
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 300*time.Millisecond, errors.New("enough"))
 	defer cancel()
 	var out, errs strings.Builder

@@ -26,7 +26,7 @@ func newDeployCommand(a *app) *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			done, err := c.Deploy(cmd.Context(), args[0], d)
+			done, err := c.Deploy(cmd.Context(), nameOf(model.KindAPI, args[0]), d)
 			if e, ok := errors.AsType[*model.Error](err); ok && e.Msg == compile.ErrNoPolicy.Error() {
 				// The server says it in the words of AWS.
 				e.Msg += "; write spec.policy, apply it, then deploy"

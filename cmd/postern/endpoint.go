@@ -27,7 +27,7 @@ func newEndpointCommand(a *app) *cobra.Command {
 					return err
 				}
 				defer c.Close()
-				r, err := call(c, cmd.Context(), args[0])
+				r, err := call(c, cmd.Context(), nameOf(model.KindEndpoint, args[0]))
 				if err != nil {
 					return err
 				}

@@ -13,6 +13,7 @@ import (
 	"postern.dev/postern/client"
 	"postern.dev/postern/client/wire"
 	"postern.dev/postern/model"
+	"postern.dev/postern/model/near"
 )
 
 // parseRefs reads KIND, KIND NAME..., or KIND/NAME....
@@ -49,6 +50,17 @@ func parseRefs(args []string) ([]model.Ref, error) {
 	return out, nil
 }
 
+// nameOf reads the NAME of a command about one kind; KIND/NAME, as what is
+// printed calls it, means the same.
+func nameOf(k model.Kind, arg string) string {
+	if kind, name, ok := strings.Cut(arg, "/"); ok {
+		if got, known := model.ParseKind(kind); known && got == k {
+			return name
+		}
+	}
+	return arg
+}
+
 func parseKind(s string) (model.Kind, error) {
 	k, ok := model.ParseKind(s)
 	if !ok {
@@ -56,7 +68,11 @@ func parseKind(s string) (model.Kind, error) {
 		for _, k := range model.Kinds {
 			names = append(names, k.Plural())
 		}
-		return "", usage("there is no kind of resource called %q; use one of %s", s, strings.Join(names, ", "))
+		msg := fmt.Sprintf("there is no kind of resource called %q", s)
+		if meant := near.To(s, names); meant != "" {
+			return "", usage("%s; did you mean %s?", msg, meant)
+		}
+		return "", usage("%s; use one of %s", msg, strings.Join(names, ", "))
 	}
 	return k, nil
 }
@@ -67,7 +83,8 @@ func newGetCommand(a *app) *cobra.Command {
 	var all bool
 	c := &cobra.Command{
 		Use: "get KIND [NAME...] | KIND/NAME... | all | -f FILE|DIR|- | matrix GATEWAY", Short: "Show resources",
-		Long: "get matrix GATEWAY shows which components of a Gateway are reached from where: what explain answers for the internet,\n" +
+		Long: "Shows the resources of a kind, those that are named, or with all every one; -o yaml writes them as manifests.\n" +
+			"get matrix GATEWAY shows which components of a Gateway are reached from where: what explain answers for the internet,\n" +
 			"the management plane, every Link, and one Host of every Subnet, or with --all every Host. With -f it asks manifests.",
 		ValidArgsFunction: a.completeResources,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -75,7 +92,7 @@ func newGetCommand(a *app) *cobra.Command {
 				if len(args) != 2 || len(filter) > 0 {
 					return usage("get matrix takes the name of one Gateway")
 				}
-				return a.matrix(cmd.Context(), f, strings.TrimPrefix(args[1], "gateway/"), files, all)
+				return a.matrix(cmd.Context(), f, nameOf(model.KindGateway, args[1]), files, all)
 			}
 			rs, single, err := a.fetch(cmd.Context(), args, files, filter)
 			if err != nil {

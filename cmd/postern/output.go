@@ -140,9 +140,10 @@ func readiness(s model.Status) (ready, why string) {
 	ready = "yes"
 	for _, c := range s.Conditions {
 		if c.Type == "Ready" && !c.Status {
-			ready = "no"
+			// Nothing matters more than why it is not ready.
+			return "no", c.Reason
 		}
-		if c.Reason != "" && (c.Type != "Ready" || !c.Status) && why == "" {
+		if c.Reason != "" && c.Type != "Ready" && why == "" {
 			why = c.Reason
 		}
 	}

@@ -42,7 +42,6 @@ func newPlanCommand(a *app) *cobra.Command {
 func (a *app) plan(p wire.Plan) error {
 	if len(p.Changes) == 0 {
 		fmt.Fprintln(a.out, "Nothing would change.")
-		return nil
 	}
 	signs := map[wire.Action]string{wire.Created: "+", wire.Configured: "~", wire.Deleted: "-"}
 	for _, c := range p.Changes {
@@ -57,7 +56,7 @@ func (a *app) plan(p wire.Plan) error {
 	for _, o := range p.Losses {
 		fmt.Fprintf(a.out, "loses access: %s to %s\n", o.From, o.To)
 	}
-	if len(p.Gains)+len(p.Losses) == 0 {
+	if len(p.Changes) > 0 && len(p.Gains)+len(p.Losses) == 0 {
 		fmt.Fprintln(a.out, "Nobody would gain or lose access.")
 	}
 	for _, w := range p.Warnings {

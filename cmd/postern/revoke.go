@@ -24,7 +24,7 @@ func newRevokeCommand(a *app) *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			r, err := c.Revoke(cmd.Context(), args[0], args[1])
+			r, err := c.Revoke(cmd.Context(), nameOf(model.KindSecurityGroup, args[0]), args[1])
 			if err != nil {
 				return err
 			}

@@ -69,7 +69,7 @@ func TestAuthorizationsAreShownOnBothSides(t *testing.T) {
 	if out := sh.run("apply", "-f", "authorized.yaml"); out.code != 0 || !strings.Contains(out.err, "the rule for 80/90 was revoked") {
 		t.Errorf("applied again: %+v", out)
 	}
-	sh.fails([]string{"revoke", "service-sg1", "orders-80-90"}, `no rule "orders-80-90" was granted`, "orders-8080-8080")
+	sh.fails([]string{"revoke", "SecurityGroup/service-sg1", "orders-80-90"}, `no rule "orders-80-90" was granted`, "orders-8080-8080")
 	sh.fails([]string{"revoke", "service-sg1", "mine"}, "stands in spec.rules")
 	sh.fails([]string{"revoke", "none", "x"}, "SecurityGroup/none", "does not exist")
 	sh.fails([]string{"revoke", "service-sg1"}, "accepts 2 arg(s)", "postern revoke GROUP RULE")

@@ -73,6 +73,7 @@ func run(ctx context.Context, args []string, s streams) int {
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.SuggestionsMinimumDistance = 2
+	groups(root)
 	ran := false
 	noteRuns(root, &ran)
 	c, err := root.ExecuteContextC(ctx)
@@ -90,6 +91,18 @@ func run(ctx context.Context, args []string, s streams) int {
 		fmt.Fprintln(s.err, "postern: "+line)
 	}
 	return exitError
+}
+
+// groups lets the commands that only hold others refuse one that they do not
+// hold; left alone they would print their help, and end well.
+func groups(root *cobra.Command) {
+	for _, c := range root.Commands() {
+		if c.HasSubCommands() && !c.Runnable() {
+			c.Args = cobra.NoArgs
+			c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+			c.SuggestionsMinimumDistance = root.SuggestionsMinimumDistance
+		}
+	}
 }
 
 // noteRuns sets ran when any command begins to run: what fails before is the
@@ -118,7 +131,7 @@ func misused(root, c *cobra.Command, args []string, err error) error {
 			return usage("%s; did you mean %s?", what, strings.Join(near, " or "))
 		}
 	}
-	return usage("%s; %s --help lists what there is", what, root.Name())
+	return usage("%s; %s --help lists what there is", what, c.CommandPath())
 }
 
 // explainError is one line for each error: what, where, what to do.
