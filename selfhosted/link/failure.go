@@ -1,0 +1,211 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package link
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"postern.dev/postern/configuration"
+)
+
+// Kind says what stands in the way.
+type Kind string
+
+// The kinds.
+const (
+	KindDNS         Kind = "dns"         // the name does not resolve
+	KindRefused     Kind = "refused"     // nothing listens there
+	KindTimeout     Kind = "timeout"     // silence
+	KindTLS         Kind = "tls"         // the certificate or the handshake
+	KindToken       Kind = "token"       // 401: not known, expired or revoked
+	KindThrottled   Kind = "throttled"   // 429
+	KindUnavailable Kind = "unavailable" // 5xx, or the management plane ends
+	KindRequest     Kind = "request"     // other refusals
+	KindHalfOpen    Kind = "half-open"   // a stream that fell silent
+	KindEnded       Kind = "ended"       // a stream that was closed
+	KindDocument    Kind = "document"    // what came cannot be served
+	KindClock       Kind = "clock"       // this machine's or that one's is wrong
+	KindHeartbeat   Kind = "heartbeat"   // v1: the heartbeat was not taken
+)
+
+// Failure is one thing that went wrong.
+type Failure struct {
+	Kind Kind
+	// Address is where.
+	Address string
+	// Status is of an HTTP answer, or 0.
+	Status  int
+	Message string
+	// Advice is what to do.
+	Advice string
+	// RetryAfter is how long the management plane wants to be left alone.
+	RetryAfter time.Duration
+	Err        error
+}
+
+// Error says what and where.
+func (f *Failure) Error() string { return f.Address + ": " + f.text() }
+
+func (f *Failure) text() string {
+	switch {
+	case f.Status != 0 && f.Message != "":
+		return fmt.Sprintf("%d (%s): %s", f.Status, http.StatusText(f.Status), f.Message)
+	case f.Status != 0:
+		return fmt.Sprintf("%d (%s)", f.Status, http.StatusText(f.Status))
+	}
+	return f.Message
+}
+
+// Unwrap returns the cause.
+func (f *Failure) Unwrap() error { return f.Err }
+
+// Event is the name under which the original logs it; empty for the failed
+// synchronisation, whose name depends on whether there was one before.
+func (f *Failure) Event() string {
+	switch f.Kind {
+	case KindDNS:
+		return "ErrorResolvingHostname"
+	case KindHeartbeat:
+		return "HeartbeatError"
+	case KindClock:
+		return "ClockSkew"
+	}
+	return ""
+}
+
+// settles reports whether another address would say the same: the management
+// plane has answered.
+func (f *Failure) settles() bool {
+	switch f.Kind {
+	case KindToken, KindThrottled, KindUnavailable, KindHalfOpen, KindEnded, KindDocument:
+		return true
+	}
+	return false
+}
+
+// unreached tells why no answer came.
+func unreached(address string, err error, now time.Time) *Failure {
+	f := &Failure{Address: address, Err: err}
+	var dns *net.DNSError
+	var invalid x509.CertificateInvalidError
+	var host x509.HostnameError
+	var unknown x509.UnknownAuthorityError
+	var alert tls.AlertError
+	var record tls.RecordHeaderError
+	switch {
+	case errors.As(err, &dns):
+		f.Kind, f.Message = KindDNS, dns.Name+": Name does not resolve"
+		f.Advice = "ask your DNS for the name; --resolver names a server that knows it"
+		if dns.IsTimeout {
+			f.Message = dns.Name + ": the DNS server does not answer"
+		}
+	case errors.Is(err, syscall.ECONNREFUSED):
+		f.Kind, f.Message = KindRefused, "Connection refused (ECONNREFUSED)"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		f.Kind, f.Message = KindTLS, fmt.Sprintf("the certificate is not valid at %s, which it is by this machine's clock", now.UTC().Format(time.RFC3339))
+		f.Advice = "set the clock, or renew the certificate"
+	case errors.As(err, &host), errors.As(err, &unknown), errors.As(err, &invalid):
+		f.Kind, f.Message = KindTLS, cause(err)
+		f.Advice = "config.service.ca names the file of the authority to trust"
+	case errors.As(err, &alert), errors.As(err, &record), strings.Contains(err.Error(), "tls: "):
+		f.Kind, f.Message = KindTLS, cause(err)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT), timeout(err):
+		f.Kind, f.Message = KindTimeout, "no answer: what is sent there is dropped on the way, or nobody is there"
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		f.Kind, f.Message = KindRefused, "the connection was reset"
+	default:
+		f.Kind, f.Message = KindRefused, cause(err)
+	}
+	return f
+}
+
+func timeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
+
+// cause takes what http.Client and net put before an error.
+func cause(err error) string {
+	for {
+		var next error
+		switch e := err.(type) {
+		case interface{ Unwrap() error }:
+			next = e.Unwrap()
+		}
+		if next == nil {
+			return err.Error()
+		}
+		err = next
+	}
+}
+
+// answered tells why an answer was not the one that was asked for.
+func answered(address string, r *http.Response) *Failure {
+	f := &Failure{Kind: KindRequest, Address: address, Status: r.StatusCode, Message: problem(r)}
+	f.RetryAfter = retryAfter(r.Header.Get("Retry-After"), time.Now)
+	switch {
+	case r.StatusCode == http.StatusUnauthorized:
+		f.Kind, f.Advice = KindToken, "make a token with postern token create --role selfhosted, and give it as config.service.auth"
+	case r.StatusCode == http.StatusTooManyRequests:
+		f.Kind = KindThrottled
+		f.Message = strings.TrimSpace("Response status code does not indicate success: 429 () " + f.Message)
+	case r.StatusCode >= 500:
+		f.Kind = KindUnavailable
+	case r.StatusCode == http.StatusBadRequest:
+		f.Advice = "compare config.service.endpoint with what postern token create prints"
+	}
+	return f
+}
+
+// problem reads what the body says: application/problem+json, or a short text.
+func problem(r *http.Response) string {
+	b, err := io.ReadAll(io.LimitReader(r.Body, 4<<10))
+	if err != nil {
+		return ""
+	}
+	return detail(b)
+}
+
+// retryAfter reads seconds or a date, and believes no more than an hour.
+func retryAfter(v string, now func() time.Time) time.Duration {
+	d := time.Duration(0)
+	if n, err := strconv.Atoi(v); err == nil && n > 0 {
+		d = time.Duration(min(n, 3600)) * time.Second
+	} else if at, err := http.ParseTime(v); err == nil {
+		d = at.Sub(now())
+	}
+	return max(0, min(d, time.Hour))
+}
+
+// refused tells why the management plane ended a stream.
+func refused(address string, r *configuration.Refuse) *Failure {
+	f := &Failure{Address: address, Message: r.Message, RetryAfter: time.Duration(max(0, min(r.RetryAfter, 3600))) * time.Second}
+	switch r.Code {
+	case configuration.RefuseToken, configuration.RefuseExpired, configuration.RefuseDeleted:
+		f.Kind, f.Status = KindToken, http.StatusUnauthorized
+		f.Advice = "make a token with postern token create --role selfhosted, and give it as config.service.auth"
+	case configuration.RefuseBusy:
+		f.Kind = KindThrottled
+	case configuration.RefuseClosing:
+		f.Kind = KindUnavailable
+	default:
+		f.Kind = KindEnded
+	}
+	if f.Message == "" {
+		f.Message = "the management plane ended the stream: " + r.Code
+	}
+	return f
+}
