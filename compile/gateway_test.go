@@ -229,3 +229,20 @@ func TestOutboundIntegrationDialsButListensNowhere(t *testing.T) {
 		t.Errorf("something listens at the integration's address: %s", v.Reason(v.Decided))
 	}
 }
+
+// A group that admits the Network must not admit who comes from outside with an
+// address like those within.
+func TestNobodyComesFromTheInternetWithAnInsideAddress(t *testing.T) {
+	objects := append(inside(model.ModeExternal, model.Rule{Direction: model.Inbound, Protocol: "tcp", Ports: []string{"443"}, From: []string{"tag:VirtualNetwork", "tag:Internet"}}),
+		&model.Peering{Head: named("corp-far"), Spec: model.PeeringSpec{Networks: []string{"corp", "far"}}},
+		&model.Link{Head: named("site"), Spec: model.LinkSpec{Network: "corp", Type: "vpn", CIDRs: []string{"192.168.50.0/24"}}})
+	s := compiled(t, objects...).Snapshot
+	for from, want := range map[string]flow.Outcome{
+		"203.0.113.7": flow.Deliver, "10.20.2.9": flow.Drop, "10.30.0.9": flow.Drop, "192.168.50.9": flow.Drop, "192.168.51.9": flow.Deliver,
+	} {
+		v := flow.Judge(s, flow.Query{Source: flow.FromInternet(netip.MustParseAddr(from)), Proto: sg.TCP, Dst: s.Gateways["main"].Public[0], Port: 443}, false)
+		if v.Outcome != want {
+			t.Errorf("%s: %s, %s", from, v.Outcome, v.Reason(v.Decided))
+		}
+	}
+}

@@ -31,13 +31,14 @@ const (
 	EgressForbidden         // beyond the segment, and not to be dialled
 	PrivateAddress          // asked for from the internet, but in a Network or nowhere
 	LinkDown
-	StaysInside // a Gateway's own traffic, in a mode that does not reach the internet
-	Overlapped  // another prefix claims the address
-	NoGroups    // nothing carries a group at this level
-	Unfiltered  // the resolver is not filtered by groups
-	PortClosed  // nothing listens
-	NotApproved // the Endpoint's connection is not approved
-	Assumed     // not for Postern to know
+	InsideAddress // from the internet, but with an address of the Network or its neighbours
+	StaysInside   // a Gateway's own traffic, in a mode that does not reach the internet
+	Overlapped    // another prefix claims the address
+	NoGroups      // nothing carries a group at this level
+	Unfiltered    // the resolver is not filtered by groups
+	PortClosed    // nothing listens
+	NotApproved   // the Endpoint's connection is not approved
+	Assumed       // not for Postern to know
 )
 
 // Reason writes what step i of the verdict found as one sentence.
@@ -111,6 +112,8 @@ func (s *Step) routeReason(q *Query) string {
 		return fmt.Sprintf("%s is not public, and the server may not reach it for others (--allow-egress).", addr)
 	case PrivateAddress:
 		return fmt.Sprintf("%s is a private address; nothing leads there from the internet.", addr)
+	case InsideAddress:
+		return fmt.Sprintf("%s is an address of %s, its peers or Links; nobody comes with it from the internet.", q.Source.Addr, s.Component)
 	case StaysInside:
 		return fmt.Sprintf("From inside its Network %s reaches the Network, its peers and its Links, never %s beyond them; only external mode leads to the internet.", s.Component, addr)
 	case LinkDown:

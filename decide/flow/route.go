@@ -203,6 +203,9 @@ func (j *judge) segment(whose model.Ref) bool {
 		t.Kind, t.Gateway = ToGateway, g
 		if len(g.Nodes) > 0 {
 			t.Interface = g.Nodes[0]
+			if n := t.Interface.Network; j.v.Query.Source.Network == nil && near(n, j.v.Query.Source.Addr) && !j.noRoute(networkRef(n), InsideAddress) {
+				return false
+			}
 		}
 		return j.passOnce(step)
 	}
@@ -220,6 +223,25 @@ func (j *judge) segment(whose model.Ref) bool {
 	}
 	t.Kind = ToEgress
 	return j.passOnce(step)
+}
+
+// near tells whether an address is of n, its peers or its Links: what groups
+// know as VirtualNetwork. Nobody comes with one from the internet.
+func near(n *snapshot.Network, a netip.Addr) bool {
+	if contains(n.Prefixes, a) {
+		return true
+	}
+	for _, p := range n.Peers {
+		if contains(p.Prefixes, a) {
+			return true
+		}
+	}
+	for _, l := range n.Links {
+		if contains(l.Prefixes, a) {
+			return true
+		}
+	}
+	return false
 }
 
 // passOnce adds a route step unless the route was found wanting already.
