@@ -68,6 +68,10 @@ type Origin struct {
 	// Node is the Gateway whose own node in a Network was called; empty at
 	// Endpoints and public addresses.
 	Node string
+	// ServedBy is the SelfHostedGateway in whose process the connection arrived;
+	// empty everywhere else. What only holds for a Gateway's place in the network
+	// does not hold there.
+	ServedBy string
 }
 
 // Rule points at the line of a manifest that decided.

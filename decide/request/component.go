@@ -28,7 +28,7 @@ func Component(g *snapshot.Gateway, listens snapshot.Components, sni string) (sn
 func Listens(s *snapshot.Snapshot, g *snapshot.Gateway, o *snapshot.Origin) snapshot.Components {
 	port := o.Local.Port()
 	switch {
-	case o.Endpoint != "":
+	case o.Endpoint != "", o.ServedBy != "":
 		return atEndpoint
 	case o.Node != "":
 		return g.PrivatePorts[port]
@@ -42,13 +42,13 @@ func Listens(s *snapshot.Snapshot, g *snapshot.Gateway, o *snapshot.Origin) snap
 	return slices.Concat(public, configuration)
 }
 
-// atEndpoint is what an Endpoint leads to.
+// atEndpoint is what an Endpoint or a self-hosted gateway leads to.
 var atEndpoint = snapshot.Components{snapshot.ComponentGateway}
 
 // Shared reports whether a connection came to a real socket, which all Gateways
 // share: only a name tells which one was called.
 func Shared(s *snapshot.Snapshot, o *snapshot.Origin) bool {
-	return o.Endpoint == "" && o.Node == "" && s.Internet.Gateways[o.Local.Addr().Unmap()] == nil
+	return o.Endpoint == "" && o.Node == "" && o.ServedBy == "" && s.Internet.Gateways[o.Local.Addr().Unmap()] == nil
 }
 
 // Admitted judges the flow of a connection that came to a real socket, once a

@@ -29,6 +29,9 @@ func (j *judge) host() bool {
 		return j.named(api)
 	}
 	h := v.Host
+	if j.selfHosted() && !j.published(h) {
+		return j.own()
+	}
 	if h == nil {
 		return j.unknownHost()
 	}
@@ -161,6 +164,16 @@ func (j *judge) through(m *snapshot.PathMapping, base, rest string) bool {
 		}
 	}
 	return j.found(m.API)
+}
+
+// published reports whether a host name was made for APIs: a Domain's, or an
+// execute-api name whether an API has it or not.
+func (j *judge) published(h *snapshot.Host) bool {
+	if h != nil {
+		return h.Kind == snapshot.HostDomain || h.Kind == snapshot.HostExecuteAPI
+	}
+	_, _, ok := executeAPI(plain(j.a.Host), j.g.Region, j.s.Base)
+	return ok
 }
 
 // unknownID stops a request that names an API that this Gateway does not have.

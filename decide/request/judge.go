@@ -71,7 +71,7 @@ func (j *judge) run() {
 	if !j.handshake() || !j.access() {
 		return
 	}
-	if j.v.Redirect = !j.a.TLS && j.e == nil && j.g.HTTP == "redirect"; j.v.Redirect && !j.v.stopped() {
+	if j.v.Redirect = !j.a.TLS && j.e == nil && j.g.HTTP == "redirect" && !j.selfHosted(); j.v.Redirect && !j.v.stopped() {
 		j.v.Allowed = true
 		j.v.Response = redirect(j.location())
 		return
@@ -169,12 +169,17 @@ func (j *judge) component() (model.Kind, string) {
 
 // access judges whether the Gateway is open on its public address.
 func (j *judge) access() bool {
-	if j.e != nil || j.a.Origin.Node != "" || j.g.PublicAccess {
+	if j.e != nil || j.a.Origin.Node != "" || j.g.PublicAccess || j.selfHosted() {
 		return true
 	}
 	j.v.stop(CodePublicAccessOff, model.KindGateway, j.g.Name, "").Field = "spec.publicAccess"
 	return j.refuse(publicAccessOff(j.g.Name, j.a.Origin.Source.Addr().Unmap()))
 }
+
+// selfHosted reports whether the request reached a self-hosted gateway. What
+// says how the Gateway itself is reached does not hold there, and the name of
+// the machine counts as the Gateway's own.
+func (j *judge) selfHosted() bool { return j.a.Origin.ServedBy != "" }
 
 // location is the same place under https; of the Gateway, if the request named
 // no host.

@@ -43,6 +43,9 @@ type Options struct {
 	// Challenge answers those who prove for a certificate that a name is served
 	// here; nil answers none.
 	Challenge Challenge
+	// Local answers requests that are for the process itself, before anything else
+	// is asked; nil answers none.
+	Local func(*exchange.Exchange) bool
 	// Own lists the server's own addresses as they are now, which backends may
 	// not be at; nil takes those of the snapshot.
 	Own func() ([]netip.Addr, error)
@@ -179,6 +182,12 @@ func gateway(s *snapshot.Snapshot, o *snapshot.Origin, name string) (g *snapshot
 	}
 	if o.Node != "" {
 		return s.Gateways[o.Node], nil, false
+	}
+	if o.ServedBy != "" {
+		for _, g := range s.Gateways {
+			return g, nil, false // there is one
+		}
+		return nil, nil, false
 	}
 	if g := s.Internet.Gateways[o.Local.Addr().Unmap()]; g != nil {
 		return g, nil, false

@@ -43,7 +43,7 @@ type state struct {
 
 // handle answers one request.
 func (e *Engine) handle(x *exchange.Exchange) {
-	if e.challenge(x) {
+	if e.challenge(x) || e.o.Local != nil && e.o.Local(x) {
 		return
 	}
 	st := e.state(x)

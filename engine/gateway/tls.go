@@ -38,6 +38,13 @@ func (e *Engine) greet(h *tls.ClientHelloInfo) (*tls.Config, error) {
 	}
 	s := e.snapshot.Load()
 	g, endpoint, shared := gateway(s, c.origin, h.ServerName)
+	if g == nil && c.origin.ServedBy != "" {
+		// There is no configuration yet, and it is told so.
+		c.component = snapshot.ComponentGateway
+		var err error
+		c.certificate, err = e.o.Certificate("")
+		return nil, err
+	}
 	if g == nil {
 		return nobody, nil
 	}
