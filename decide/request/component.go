@@ -12,12 +12,12 @@ import (
 )
 
 // Component tells which of the components that share a port serves a TLS
-// connection whose handshake names sni: the one whose own name that is, or
-// else the gateway. It reports false where none of them does, and the handshake
-// is refused: nothing but a name leads to the other components.
+// connection whose handshake names sni: the one whose own name that is, and the
+// gateway for every other name. It reports false where that one is not among
+// them, and the handshake is refused.
 func Component(g *snapshot.Gateway, listens snapshot.Components, sni string) (snapshot.Component, bool) {
-	if h := Find(g, sni); h != nil && h.Kind == snapshot.HostComponent && listens.Has(h.Component) {
-		return h.Component, true
+	if h := Find(g, sni); h != nil && h.Kind == snapshot.HostComponent {
+		return h.Component, listens.Has(h.Component)
 	}
 	return snapshot.ComponentGateway, listens.Has(snapshot.ComponentGateway)
 }

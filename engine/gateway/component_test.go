@@ -108,7 +108,7 @@ func TestTheNameInTheHandshakeChoosesTheComponent(t *testing.T) {
 		{"management", "main.management." + base, "/", at("198.18.0.10:443"), "200 management of main.management.postern.internal for 198.51.100.7"},
 		{"management at its own port", "main.management." + base, "/", at("198.18.0.10:3443"), "200 management of"},
 		{"management at a node", "main.management." + base, "/", node, "200 management of"},
-		{"management at an Endpoint", "main.management." + base, "/", endpoint, `403 {"message":"Forbidden"}`},
+		{"management at an Endpoint", "main.management." + base, "/", endpoint, unrecognized},
 		{"the gateway at the management's port", l.g.Host, "/", at("198.18.0.10:3443"), unrecognized},
 		{"the gateway at the configuration's address", l.g.Host, "/", at("198.18.0.11:443"), unrecognized},
 		{"what nobody serves", "main.configuration." + base, "/", at("198.18.0.11:443"), unrecognized},
@@ -159,20 +159,18 @@ func (a *anySession) Put(_ string, s *tls.ClientSessionState) {
 	}
 }
 
-func TestARealSocketIsResetForAGatewayThatIsNotThere(t *testing.T) {
+func TestARealSocketIsShutForAGatewayThatIsNotThere(t *testing.T) {
 	l := newLab(t, `"example:petstore"`)
 	l.g.PublicPorts = map[uint16]snapshot.Components{3443: {snapshot.ComponentManagement}} // as internal mode has it
 	o := func(port uint16) *snapshot.Origin {
 		return &snapshot.Origin{Source: netip.MustParseAddrPort("198.51.100.7:50000"), Local: netip.AddrPortFrom(netip.MustParseAddr("203.0.113.1"), port)}
 	}
 	l.g.HTTP = "serve"
-	for what, got := range map[string]string{
-		"TLS":      l.ask(l.arrive(t, o(443)), &tls.Config{ServerName: l.g.Host}, l.g.Host, "/"),
-		"in clear": l.ask(l.arrive(t, o(80)), nil, l.g.Host, "/"),
-	} {
-		if got != "reset" {
-			t.Errorf("%s: %s", what, got)
-		}
+	if got := l.ask(l.arrive(t, o(443)), &tls.Config{ServerName: l.g.Host}, l.g.Host, "/"); got != "remote error: tls: unrecognized name" {
+		t.Errorf("TLS: %s", got)
+	}
+	if got := l.ask(l.arrive(t, o(80)), nil, l.g.Host, "/"); got != "reset" {
+		t.Errorf("in clear: %s", got)
 	}
 	if got := l.ask(l.arrive(t, o(3443)), &tls.Config{ServerName: "main.management." + base}, "main.management."+base, "/"); !strings.HasPrefix(got, "200 ") {
 		t.Errorf("management: %s", got)

@@ -49,6 +49,9 @@ func (e *Engine) greet(h *tls.ClientHelloInfo) (*tls.Config, error) {
 		return nobody, nil
 	}
 	component, ok := request.Component(g, request.Listens(s, g, c.origin), h.ServerName)
+	if !ok || !e.able(component) {
+		return nobody, nil
+	}
 	if shared {
 		// A kernel has accepted already; the groups judge as soon as it is known
 		// whose they are, and what they drop is reset.
@@ -56,9 +59,6 @@ func (e *Engine) greet(h *tls.ClientHelloInfo) (*tls.Config, error) {
 			reset(c.Conn)
 			return nil, fmt.Errorf("%w: %s", errNotAdmitted, v.Code)
 		}
-	}
-	if !ok || !e.able(component) {
-		return nobody, nil
 	}
 	c.component, c.gateway = component, g.Name
 	name, _ := request.Certificate(s, g, endpoint, h.ServerName)
