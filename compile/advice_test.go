@@ -151,3 +151,26 @@ func TestWhatIsSavedAndNotDeployedIsSaidOfTheAPI(t *testing.T) {
 		}
 	}
 }
+
+func TestAPIsThatCallWhatTheirGatewayCannotDialAreAdvised(t *testing.T) {
+	document := func(backend string) json.RawMessage {
+		return json.RawMessage(`{"openapi":"3.0.3","info":{"title":"x","version":"1"},"paths":{"/":{"get":{"responses":{"200":{"description":"ok"}},` +
+			`"x-amazon-apigateway-integration":{"type":"http_proxy","httpMethod":"GET","uri":"backend://` + backend + `/"}}}}}`)
+	}
+	objects := inside(model.ModeInternal)
+	for _, network := range []string{"corp", "far", ""} {
+		objects = append(objects,
+			&model.Backend{Head: named("to-" + network + "x"), Spec: model.BackendSpec{Network: network, Targets: []model.Target{{Host: "svc.example", Port: 80}}}},
+			&model.API{Head: named("api-" + network + "x"), Spec: model.APISpec{Gateway: "main", Type: model.Regional, OpenAPI: document("to-" + network + "x")}},
+			&model.Stage{Head: named("api-" + network + "x.prod"), Spec: model.StageSpec{AutoDeploy: true}},
+		)
+	}
+	r := compiled(t, objects...)
+	for _, network := range []string{"corp", "far", ""} {
+		ref := model.Ref{Kind: model.KindAPI, Name: "api-" + network + "x"}
+		got := hasAdvice(r, ref, compile.ReasonUnreached, "Stage prod calls Backend/to-farx", "Network/far", "Gateway/main", "outbound.subnet")
+		if want := network == "far"; got != want || condition(r, ref, compile.ConditionAdvice, compile.ReasonUnreached) != nil != want {
+			t.Errorf("a Backend in %q: %v", network, r.Conditions[ref])
+		}
+	}
+}

@@ -6,8 +6,11 @@ package compile
 import (
 	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
+	"postern.dev/postern/decide/flow"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 )
@@ -59,6 +62,51 @@ func (b *build) backend(o *model.Backend) {
 		x.Targets = append(x.Targets, snapshot.Target{Host: t.Host, Port: uint16(t.Port), Weight: max(t.Weight, 1)})
 	}
 	b.out.Backends[x.Name] = x
+}
+
+// ReasonUnreached is the reason of advice that the Gateway of an API has no
+// address in the Network that its Backend is dialled in.
+const ReasonUnreached = "BackendUnreached"
+
+// unreached notes which served APIs call Backends that their Gateway cannot
+// dial: each such call is answered 504. APIs come before it.
+func (b *build) unreached() {
+	inside := false
+	for _, x := range b.out.Backends {
+		inside = inside || x.Network != nil
+	}
+	if !inside {
+		return
+	}
+	for _, a := range all[*model.API](b) {
+		g := b.out.Gateways[a.Spec.Gateway]
+		if g == nil {
+			continue
+		}
+		x := g.APIs[a.Status.ID]
+		if x == nil {
+			continue
+		}
+		seen := map[string]bool{}
+		for _, stage := range slices.Sorted(maps.Keys(x.Stages)) {
+			d := x.Stages[stage].Deployment
+			if d == nil || d.Operations == nil {
+				continue
+			}
+			for i := range d.Operations.Operations {
+				name := d.Operations.Operations[i].Integration.Backend
+				to := b.out.Backends[name]
+				if to == nil || to.Network == nil || seen[name] {
+					continue
+				}
+				seen[name] = true
+				if _, ok := flow.Dials(g, to.Network); !ok {
+					b.advice(a, ReasonUnreached, fmt.Sprintf("Stage %s calls Backend/%s, which is dialled inside Network/%s, and Gateway/%s has no address there; "+
+						"set networkMode and subnet, or outbound.subnet, on the Gateway, or give the API another Gateway or Backend", stage, name, to.Network.Name, g.Name))
+				}
+			}
+		}
+	}
 }
 
 // probes compiles how a Backend is probed.

@@ -148,6 +148,7 @@ func (c *Compiler) Compile(set *model.Set, opts Options) *Result {
 	b.routes()
 	b.placed()
 	b.apis()
+	b.unreached()
 	b.domains()
 	b.selfHosted()
 	b.names()
