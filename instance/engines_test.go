@@ -5,6 +5,7 @@ package instance
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"strings"
@@ -42,11 +43,17 @@ func TestWhatTheEnginesCannotBringUpIsACondition(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = tcp.Close() }) // closed below, if all goes well
+	tcp2, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = tcp2.Close() })                                              // closed below, if all goes well
+	port := func(l net.Listener) uint16 { return uint16(l.Addr().(*net.TCPAddr).Port) } //nolint:gosec // a port
 	i, err := Start(t.Context(), Options{
 		Data: t.TempDir(), Management: "127.0.0.1:0",
 		WireGuard: netip.MustParseAddr("127.0.0.1"), Low: udp, High: udp,
 		Public:      netip.MustParseAddr("127.0.0.1"),
-		PublicPorts: map[uint16]uint16{443: uint16(tcp.Addr().(*net.TCPAddr).Port), 3443: 0}, //nolint:gosec // a port
+		PublicPorts: map[uint16]uint16{443: port(tcp), 3443: port(tcp2)},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -96,8 +103,12 @@ func TestWhatTheEnginesCannotBringUpIsACondition(t *testing.T) {
 		}
 	}
 
+	if _, why := ready(main); !strings.Contains(why, "move it with --public-ports; published port 3443 is not served") {
+		t.Errorf("two ports are told of as %q", why)
+	}
+
 	freeUDP()
-	if err := tcp.Close(); err != nil {
+	if err := errors.Join(tcp.Close(), tcp2.Close()); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

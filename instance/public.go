@@ -10,6 +10,7 @@ import (
 	"iter"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -97,7 +98,7 @@ func (p *public) failure(g *snapshot.Gateway) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var errs []error
-	for port := range ports(g) {
+	for _, port := range slices.Sorted(ports(g)) {
 		errs = append(errs, p.failures[port])
 	}
 	return errors.Join(errs...)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"syscall"
 	"time"
 
@@ -103,7 +104,7 @@ func (i *Instance) engines(r model.Ref) []model.Condition {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		reason = "PortTaken"
 	}
-	return []model.Condition{{Type: compile.ConditionReady, Reason: reason, Message: err.Error() + "; it is tried again every " + retryEvery.String()}}
+	return []model.Condition{{Type: compile.ConditionReady, Reason: reason, Message: strings.ReplaceAll(err.Error(), "\n", "; ") + "; it is tried again every " + retryEvery.String()}}
 }
 
 // Snapshot is the configuration that is being served.
