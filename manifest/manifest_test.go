@@ -118,6 +118,14 @@ spec:
 	}
 }
 
+func TestTabsAreCalledByTheirName(t *testing.T) {
+	for _, in := range []string{"\tfoo: bar\n", "spec:\n\tfoo: bar\n", "spec:\n  a: 1\n\tfoo: bar\n"} {
+		if _, err := manifest.Decode("f.yaml", []byte(in)); err == nil || !strings.Contains(err.Error(), "not indented with tabs; write spaces") {
+			t.Errorf("%q: %v", in, err)
+		}
+	}
+}
+
 func TestAliasesAreBounded(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n")

@@ -75,6 +75,9 @@ func syntax(err error) *tree.Problem {
 	}
 	if errors.As(err, &e) {
 		p.Msg = e.GetMessage()
+		if strings.Contains(p.Msg, "tab character") || strings.Contains(p.Msg, "'\t'") {
+			p.Msg = "YAML is not indented with tabs; write spaces"
+		}
 		if t := e.GetToken(); t != nil && t.Position != nil {
 			p.Line, p.Column = t.Position.Line, t.Position.Column
 		}
