@@ -126,7 +126,7 @@ func TestPublishedPortsAreOpenAsGroupsSay(t *testing.T) {
 		s.front(fromInternet, toPlane)
 		out.sees(t, "https://main.portal.postern.internal/", "response 200", "listen/accepted")
 		out.sees(t, "https://main.scm.postern.internal/", "response 200", "listen/accepted")
-		out.sees(t, "https://main.management.postern.internal/ServiceStatus", "response 403", "host/unknown")
+		out.sees(t, "https://main.management.postern.internal/ServiceStatus", "tls", "tls/unknown-name")
 		// On the segment it has an address of its own where nothing listens. The real
 		// one is shared, so that something accepts; the configuration is not served.
 		const configuration = "https://main.configuration.postern.internal/ServiceStatus"
