@@ -59,7 +59,9 @@ func TestAStreamBringsDocumentAndChanges(t *testing.T) {
 			if a := c.want(configuration.TypeAck).Ack; a.Hash != two.Hash() || a.Revision != 2 {
 				t.Errorf("the change is acknowledged with %+v", a)
 			}
-			c.beat(func(h *configuration.Heartbeat) bool { return h.Revision == 2 && h.Instance == "host-8080" && h.LastError == "" })
+			c.beat(func(h *configuration.Heartbeat) bool {
+				return h.Revision == 2 && h.Instance == "host-8080" && h.LastError == ""
+			})
 			c.send(&configuration.Frame{Type: configuration.TypePing})
 			c.want(configuration.TypePong)
 			c.drain()
@@ -163,7 +165,9 @@ func TestWhatDoesNotFitIsToldAndTheRestServedOn(t *testing.T) {
 			if ack := x.want(configuration.TypeAck).Ack; ack.Hash != a.Hash() || !strings.Contains(ack.Error, "ask for the whole document") {
 				t.Errorf("a change of something else is acknowledged with %+v", ack)
 			}
-			x.beat(func(h *configuration.Heartbeat) bool { return strings.Contains(h.LastError, "ask for the whole document") })
+			x.beat(func(h *configuration.Heartbeat) bool {
+				return strings.Contains(h.LastError, "ask for the whole document")
+			})
 			x.send(&configuration.Frame{Type: configuration.TypeDocument, Document: c})
 			if ack := x.want(configuration.TypeAck).Ack; ack.Hash != c.Hash() || ack.Error != "" {
 				t.Errorf("the whole document is acknowledged with %+v", ack)

@@ -18,8 +18,8 @@ const (
 	skewed = 5 * time.Minute
 	// warnEvery is how often an expiry that is near is said.
 	warnEvery = 24 * time.Hour
-	// nearExpiry is from when on it is, if the management plane does not say.
-	nearExpiry = 7 * 24 * time.Hour
+	// nearExpiry is from when on it is, while the management plane cannot say.
+	nearExpiry = 24 * time.Hour
 )
 
 // standing takes the answer to a heartbeat.
@@ -47,7 +47,7 @@ func (l *Link) ends(at time.Time, warning string) {
 		l.state.Expires = at
 	}
 	at = l.state.Expires
-	due := !at.IsZero() && (warning != "" || at.Sub(now) < nearExpiry) && now.Sub(l.near) >= warnEvery
+	due := !at.IsZero() && (warning != "" || now.After(at) || !l.state.Connected && at.Sub(now) < nearExpiry) && now.Sub(l.near) >= warnEvery
 	if due {
 		l.near = now
 	}
