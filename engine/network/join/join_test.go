@@ -508,21 +508,15 @@ func TestForwardAndOfferMeet(t *testing.T) {
 	if string(body) != "there and back" {
 		t.Errorf("body = %q", body)
 	}
-	// Behind the second offer nothing listens: the caller sees a reset, not an
-	// end. The Host is told why, once.
-	dead, err := a.Forward("127.0.0.1:0", "10.0.0.3:8444")
-	if err != nil {
-		t.Fatal(err)
-	}
+	// Behind the second offer nothing listens: the port is as a closed one. The
+	// Host is told why, once.
 	for range 2 {
-		c, err := net.Dial("tcp", dead.Addr().String())
-		if err == nil { // else the reset was faster than the dial
-			_ = c.SetDeadline(time.Now().Add(5 * time.Second))
-			_, err = c.Read(make([]byte, 1))
+		c, err := a.Dial(within(t, 5*time.Second), "tcp", "10.0.0.3:8444")
+		if err == nil {
 			_ = c.Close()
 		}
-		if Symptom(err) != "reset" {
-			t.Errorf("forward to a dead offer reads %v, want a reset", err)
+		if Symptom(err) != "refused" {
+			t.Errorf("a dead offer dials %v, want refused", err)
 		}
 	}
 	if len(told) != 1 {
@@ -537,6 +531,115 @@ func TestForwardAndOfferMeet(t *testing.T) {
 	if _, err := net.Dial("tcp", f.Addr().String()); err == nil {
 		t.Error("a closed forward listens")
 	}
+}
+
+// TestOfferIsAsTheLocalPort offers a port behind which a service starts and stops:
+// at no time does the offered port look different from it.
+func TestOfferIsAsTheLocalPort(t *testing.T) {
+	h := newHub(t)
+	a, b := h.join(t, 2), h.join(t, 3)
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	local := free.Addr().String()
+	_ = free.Close()
+	o, err := b.Offer(8080, local)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Offer(8080, local); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("a port that is offered is offered again: %v", err)
+	}
+	if _, err := b.Listen(8080); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("a port that is offered is listened on: %v", err)
+	}
+	dial := func(to string) (net.Conn, string) {
+		c, err := a.Dial(within(t, 5*time.Second), "tcp", to)
+		return c, Symptom(err)
+	}
+	for _, to := range []string{"10.0.0.3:8080", "[fd00::3]:8080"} {
+		if _, got := dial(to); got != "refused" {
+			t.Errorf("%s before the service runs: %q", to, got)
+		}
+		l, err := net.Listen("tcp", local)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go echo(l)
+		c, got := dial(to)
+		if got != "" {
+			t.Fatalf("%s while the service runs: %q", to, got)
+		}
+		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		_, _ = c.Write([]byte("ping"))
+		back := make([]byte, 4)
+		if _, err := io.ReadFull(c, back); err != nil || string(back) != "ping" {
+			t.Errorf("%s answers %q, %v", to, back, err)
+		}
+		_ = c.Close()
+		_ = l.Close()
+	}
+	if _, got := dial("10.0.0.3:8080"); got != "refused" {
+		t.Errorf("after the service has ended: %q", got)
+	}
+	if err := o.Close(); err != nil {
+		t.Error(err)
+	}
+	// The port is free again.
+	if o, err = b.Offer(8080, local); err != nil {
+		t.Fatal(err)
+	}
+	_ = o.Close()
+	if _, got := dial("10.0.0.3:8080"); got != "refused" {
+		t.Errorf("after the offer has ended: %q", got)
+	}
+}
+
+// TestOfferOfASilentAddressIsSilent offers what never answers: its callers wait,
+// and the end of the offer does not.
+func TestOfferOfASilentAddressIsSilent(t *testing.T) {
+	h := newHub(t)
+	a, b := h.join(t, 2), h.join(t, 3)
+	// A listener whose backlog is full leaves SYNs unanswered.
+	silent := fullListener(t)
+	o, err := b.Offer(8080, silent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Dial(within(t, time.Second), "tcp", "10.0.0.3:8080"); Symptom(err) != "timeout" {
+		t.Errorf("a silent offer dials %v, want a time-out", err)
+	}
+	if err := o.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// fullListener returns the address of a socket that answers no further SYN.
+func fullListener(t *testing.T) string {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	at, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := fmt.Sprintf("127.0.0.1:%d", at.(*syscall.SockaddrInet4).Port)
+	for range 8 {
+		c, err := net.DialTimeout("tcp", to, 200*time.Millisecond)
+		if err != nil {
+			return to
+		}
+		t.Cleanup(func() { _ = c.Close() })
+	}
+	t.Skip("this system answers every SYN")
+	return ""
 }
 
 func TestConnectionsBeyondTheLimitWait(t *testing.T) {

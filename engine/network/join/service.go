@@ -12,36 +12,62 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+
+	"postern.dev/postern/engine/network/stack"
 )
 
 // A Service accepts connections and carries them to the other side of the tunnel.
 type Service struct {
 	c      *Client
-	l      net.Listener
-	handle func(context.Context, net.Conn)
+	addr   net.Addr
+	end    func() error    // closes what the service listens on
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	slots  chan struct{}
 	wg     sync.WaitGroup
 }
 
-// serve starts a service. It takes over l.
-func (c *Client) serve(l net.Listener, handle func(context.Context, net.Conn)) (*Service, error) {
-	s := &Service{c: c, l: l, handle: handle, slots: make(chan struct{}, c.opts.MaxConns)}
+// newService makes a service that is not yet the client's.
+func (c *Client) newService() *Service {
+	s := &Service{c: c, slots: make(chan struct{}, c.opts.MaxConns)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		s.cancel()
-		return nil, errors.Join(net.ErrClosed, l.Close())
+	return s
+}
+
+// start makes a service that listens the client's, unless that is closed.
+func (s *Service) start(addr net.Addr, end func() error) error {
+	s.c.mu.Lock()
+	s.addr, s.end = addr, end
+	closed := s.c.closed
+	if !closed {
+		s.c.services[s] = struct{}{}
 	}
-	c.services[s] = struct{}{}
-	s.wg.Go(s.run)
+	s.c.mu.Unlock()
+	if closed {
+		s.cancel()
+		return errors.Join(net.ErrClosed, end())
+	}
+	return nil
+}
+
+// serve starts a service of a listener, which it takes over.
+func (c *Client) serve(l net.Listener, handle func(context.Context, net.Conn)) (*Service, error) {
+	s := c.newService()
+	// Before the client can close the service and wait for it.
+	s.wg.Add(1)
+	if err := s.start(l.Addr(), l.Close); err != nil {
+		s.wg.Done()
+		return nil, err
+	}
+	go func() {
+		defer s.wg.Done()
+		s.run(l, handle)
+	}()
 	return s, nil
 }
 
 // Addr returns the address that the service listens on.
-func (s *Service) Addr() net.Addr { return s.l.Addr() }
+func (s *Service) Addr() net.Addr { return s.addr }
 
 // Close ends the service and its connections and waits.
 func (s *Service) Close() error {
@@ -49,7 +75,7 @@ func (s *Service) Close() error {
 	delete(s.c.services, s)
 	s.c.mu.Unlock()
 	s.cancel()
-	err := s.l.Close()
+	err := s.end()
 	s.wg.Wait()
 	if errors.Is(err, net.ErrClosed) {
 		return nil
@@ -58,17 +84,17 @@ func (s *Service) Close() error {
 }
 
 // run accepts while there is room; callers beyond that wait in the backlog.
-func (s *Service) run() {
+func (s *Service) run(l net.Listener, handle func(context.Context, net.Conn)) {
 	for {
 		select {
 		case s.slots <- struct{}{}:
 		case <-s.ctx.Done():
 			return
 		}
-		conn, err := s.l.Accept()
+		conn, err := l.Accept()
 		if err != nil {
 			if s.ctx.Err() == nil {
-				s.c.log.Warn("join: listener ended", "address", s.l.Addr(), "error", err)
+				s.c.log.Warn("join: listener ended", "address", s.addr, "error", err)
 			}
 			return
 		}
@@ -76,7 +102,7 @@ func (s *Service) run() {
 			defer func() { <-s.slots }()
 			stop := context.AfterFunc(s.ctx, func() { _ = conn.Close() })
 			defer stop()
-			s.handle(s.ctx, conn)
+			handle(s.ctx, conn)
 		})
 	}
 }
@@ -99,32 +125,64 @@ func (c *Client) Forward(local, remote string) (*Service, error) {
 	})
 }
 
-// Offer listens on a port of the Host's own addresses and carries each connection
-// to a local address, such as "127.0.0.1:8080".
+// Offer offers a local address, such as "127.0.0.1:8080", at a port of the Host's
+// own addresses. A caller's handshake is completed only once the local address has
+// answered: where that refuses, so does the offered port, as a closed one, and
+// where it is silent, so is the port. A listener here would look alive whatever
+// is behind it.
 func (c *Client) Offer(port uint16, local string) (*Service, error) {
 	if _, _, err := net.SplitHostPort(local); err != nil {
 		return nil, fmt.Errorf("join: offer %q: %w", local, err)
 	}
-	l, err := c.Listen(port)
-	if err != nil {
-		return nil, fmt.Errorf("join: offer: %w", err)
-	}
-	d := net.Dialer{Timeout: c.opts.DialTimeout}
-	// Nobody but this Host knows why its callers are reset, so it is told of
+	s := c.newService()
+	// Nobody but this Host knows why its callers are turned away, so it is told of
 	// by itself; once, for probes would repeat it without end.
 	var told atomic.Bool
-	return c.serve(l, func(ctx context.Context, in net.Conn) {
-		out, err := d.DialContext(ctx, "tcp", local)
-		switch {
-		case err == nil:
-			told.Store(false)
-		case ctx.Err() == nil && told.CompareAndSwap(false, true):
-			c.log.Error("join: nothing answers at "+local+", so callers of the offered port are reset; start what is offered there", "port", port, "error", err)
-			reset(in)
-			return
+	o, err := c.st.OfferTCP(port, func(r stack.TCPRequest) { s.offer(r, port, local, &told) })
+	if err != nil {
+		s.cancel()
+		return nil, fmt.Errorf("join: offer: %w", err)
+	}
+	at := &net.TCPAddr{IP: c.addrs[0].AsSlice(), Port: int(o.Port())}
+	if err := s.start(at, o.Close); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// offer decides about one caller of an offered port. Callers beyond the limit wait
+// for their answer; the stack bounds them.
+func (s *Service) offer(r stack.TCPRequest, port uint16, local string, told *atomic.Bool) {
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	case <-s.ctx.Done():
+		r.Refuse()
+		return
+	}
+	d := net.Dialer{Timeout: s.c.opts.DialTimeout}
+	out, err := d.DialContext(s.ctx, "tcp", local)
+	if err != nil {
+		if s.ctx.Err() == nil && told.CompareAndSwap(false, true) {
+			s.c.log.Error("join: nothing answers at "+local+", so callers of the offered port are turned away; start what is offered there", "port", port, "error", err)
 		}
-		c.pass(in, out, err, "offer", local)
-	})
+		if Symptom(err) == "timeout" {
+			r.Drop()
+		} else {
+			r.Refuse()
+		}
+		return
+	}
+	told.Store(false)
+	in, err := r.Accept()
+	if err != nil {
+		s.c.log.Info("join: offer failed", "to", local, "error", err)
+		_ = out.Close() // nothing was sent
+		return
+	}
+	stop := context.AfterFunc(s.ctx, func() { _ = in.Close() })
+	defer stop()
+	splice(in, out)
 }
 
 // pass joins two connections, or, when the second could not be made, resets the

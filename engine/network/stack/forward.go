@@ -17,8 +17,8 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
-// TCPRequest is a SYN to an address that the stack does not own. Its handler must
-// call exactly one of Accept, Refuse and Drop; returning without is Drop.
+// TCPRequest is a SYN to an address that the stack does not own, or to a port that
+// it offers. Its handler must call exactly one of Accept, Refuse and Drop; returning without is Drop.
 type TCPRequest interface {
 	// Src is the caller, Dst the address it wants.
 	Src() netip.AddrPort
@@ -58,24 +58,30 @@ func (s *Stack) ForwardTCP(handle func(TCPRequest)) {
 		s.tcpForward.Store(nil)
 		return
 	}
-	f := tcp.NewForwarder(s.st, 0, s.opts.MaxInFlight, func(r *tcp.ForwarderRequest) {
+	s.tcpForward.Store(&tcpForwarder{f: s.newForwarder(s.opts.MaxInFlight, s.begin, s.tasks.Done, handle)})
+}
+
+// newForwarder makes a forwarder whose handlers run between begin, which may say
+// no, and end.
+func (s *Stack) newForwarder(most int, begin func() bool, end func(), handle func(TCPRequest)) *tcp.Forwarder {
+	return tcp.NewForwarder(s.st, 0, most, func(r *tcp.ForwarderRequest) {
 		q := &tcpRequest{s: s, r: r, id: r.ID()}
-		if !s.begin() {
+		if !begin() {
 			q.Drop()
 			return
 		}
-		defer s.tasks.Done()
+		defer end()
 		handle(q)
 		q.Drop()
 	})
-	s.tcpForward.Store(&tcpForwarder{f: f})
 }
 
 // handleTCP sees the segments that no socket took. It reports false to have them
 // answered with RST.
 func (s *Stack) handleTCP(id gstack.TransportEndpointID, p *gstack.PacketBuffer) bool {
 	if s.Owns(fromAddress(id.LocalAddress)) {
-		return false
+		o := (*s.offers.Load())[id.LocalPort]
+		return o != nil && o.f.HandlePacket(id, p)
 	}
 	f := s.tcpForward.Load()
 	if f == nil {

@@ -86,6 +86,7 @@ type Stack struct {
 
 	tcpForward atomic.Pointer[tcpForwarder]
 	udpForward atomic.Pointer[udpForwarder]
+	offers     atomic.Pointer[map[uint16]*Offer] // by port; copied on write under mu
 
 	mu      sync.Mutex
 	closed  bool
@@ -118,6 +119,7 @@ func New(o Options) (*Stack, error) {
 	}
 	s := &Stack{opts: o, sockets: map[closer]struct{}{}, done: make(chan struct{})}
 	s.owned.Store(&map[netip.Addr]struct{}{})
+	s.offers.Store(&map[uint16]*Offer{})
 	s.st = gstack.New(gstack.Options{
 		NetworkProtocols:   []gstack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []gstack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
@@ -276,6 +278,9 @@ func (s *Stack) Close() error {
 	var errs []error
 	for _, c := range open {
 		errs = append(errs, c.Close())
+	}
+	for _, o := range *s.offers.Load() {
+		o.stop()
 	}
 	if f := s.udpForward.Load(); f != nil {
 		f.close()
