@@ -172,6 +172,12 @@ func (c *Client) CreateToken(ctx context.Context, t wire.NewToken) (out wire.Cre
 	return out, err
 }
 
+// RotateKey makes one key of a SelfHostedGateway anew.
+func (c *Client) RotateKey(ctx context.Context, name, key string) (out wire.Rotated, err error) {
+	_, err = c.do(ctx, request{method: http.MethodPost, path: []string{model.KindSelfHosted.Plural(), name, "rotate"}, body: wire.Rotation{Key: key}}, &out)
+	return out, err
+}
+
 // Tokens lists tokens.
 func (c *Client) Tokens(ctx context.Context) ([]wire.Token, error) {
 	var out wire.Tokens

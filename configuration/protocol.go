@@ -30,6 +30,8 @@ const (
 	// HeaderWarning a sentence when that is near.
 	HeaderExpires = "X-Postern-Token-Expires"
 	HeaderWarning = "X-Postern-Token-Warning"
+	// HeaderRefuse is, in answers that refuse, the code of Refuse.
+	HeaderRefuse = "X-Postern-Refuse"
 )
 
 // Times of both protocols.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"postern.dev/postern/client/wire"
+	"postern.dev/postern/configuration"
 	"postern.dev/postern/internal/limited"
 	"postern.dev/postern/model"
 )
@@ -44,7 +45,6 @@ func newHanded(log *slog.Logger) *handed {
 
 // serve hands c over and waits until it is closed.
 func (h *handed) serve(ctx context.Context, c net.Conn) {
-	hc := &handedConn{Conn: c, done: make(chan struct{})}
 	from := address(c.RemoteAddr())
 	if !h.open.Enter(from, eachComponent) {
 		_ = c.Close() // there is nobody to tell
@@ -53,7 +53,8 @@ func (h *handed) serve(ctx context.Context, c net.Conn) {
 		}
 		return
 	}
-	defer h.open.Leave(from)
+	hc := &handedConn{Conn: c, Place: limited.NewPlace(func() { h.open.Leave(from) }), done: make(chan struct{})}
+	defer hc.Place.Close()
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	defer stop()
 	select {
@@ -100,6 +101,7 @@ func (handedAddr) String() string  { return "a Gateway's component" }
 // handedConn tells when it is closed.
 type handedConn struct {
 	net.Conn
+	*limited.Place
 	once sync.Once
 	done chan struct{}
 }
@@ -107,6 +109,7 @@ type handedConn struct {
 // Close closes the connection.
 func (c *handedConn) Close() error {
 	err := c.Conn.Close()
+	c.Place.Close()
 	c.once.Do(func() { close(c.done) })
 	return err
 }
@@ -116,6 +119,7 @@ func (c *handedConn) Close() error {
 // once.
 func (s *Server) ServeComponents(ctx context.Context) error {
 	var wait sync.WaitGroup
+	wait.Go(func() { s.follow(ctx) })
 	errs := make([]error, 2)
 	for i, c := range []struct {
 		conns   *handed
@@ -142,6 +146,7 @@ func (s *Server) configurationHandler() http.Handler {
 	mux.HandleFunc("GET /ServiceStatus", func(w http.ResponseWriter, r *http.Request) {
 		s.answer(&call{Server: s, w: w, r: r, id: rand.Text()}, http.StatusOK, wire.Health{Status: "ok"})
 	})
+	mux.HandleFunc("GET "+configuration.Path, s.serveStream)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.refuse(&call{Server: s, w: w, r: r, id: rand.Text()}, &model.Error{Kind: model.NotFound, Msg: "there is no " + quote(r.URL.Path) + " for self-hosted gateways"})
 	})

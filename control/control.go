@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"postern.dev/postern/client/wire"
+	"postern.dev/postern/configuration"
+	"postern.dev/postern/control/fleet"
 	"postern.dev/postern/control/registry"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
@@ -54,6 +56,9 @@ type Options struct {
 	Verify func(context.Context, World) ([]wire.TestResult, error)
 	// Request finds a request that has happened, with its explanation.
 	Request func(ctx context.Context, id string) (wire.Request, error)
+	// Sign signs a digest with the private CA's key: what self-hosted gateways
+	// are sent. It is not signed if Sign is nil.
+	Sign func(digest []byte) ([]byte, error)
 	// Now is the clock; time.Now if nil.
 	Now func() time.Time
 	Log *slog.Logger
@@ -70,6 +75,8 @@ type Server struct {
 	openapi []byte
 	// management and configuration are what Gateways hand over.
 	management, configuration *handed
+	// fleet is the self-hosted gateways.
+	fleet *fleet.Fleet
 }
 
 const (
@@ -94,6 +101,9 @@ func New(o Options) (*Server, error) {
 		slots: make(chan struct{}, maxRequests), large: make(chan struct{}, maxLarge), heavy: make(chan struct{}, maxHeavy),
 		management: newHanded(o.Log), configuration: newHanded(o.Log),
 	}
+	s.fleet = fleet.New(fleet.Options{Sign: o.Sign, Judge: s.judge, Standing: s.standing, Now: o.Now, Log: o.Log})
+	s.mux.HandleFunc("GET "+configuration.Path, s.serveStream)
+	s.mux.HandleFunc("/subscriptions/", s.servePoll)
 	for _, rt := range s.routes {
 		s.mux.Handle(rt.method+" "+rt.path, s.serveRoute(rt))
 	}

@@ -96,9 +96,13 @@ func (s *Server) refuse(c *call, err error) int {
 	h := c.w.Header()
 	switch p.Status {
 	case http.StatusUnauthorized:
-		h.Set("Www-Authenticate", `Bearer realm="postern"`)
+		if h.Get("Www-Authenticate") == "" {
+			h.Set("Www-Authenticate", `Bearer realm="postern"`)
+		}
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
-		h.Set("Retry-After", "1")
+		if h.Get("Retry-After") == "" {
+			h.Set("Retry-After", "1")
+		}
 	}
 	h.Set("Content-Type", wire.ProblemType)
 	c.w.WriteHeader(p.Status)

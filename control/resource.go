@@ -41,6 +41,16 @@ func view(o model.Object, p *registry.Published) (wire.Resource, error) {
 	return r, nil
 }
 
+// show is view with what was heard of a SelfHostedGateway.
+func (s *Server) show(o model.Object, p *registry.Published) (wire.Resource, error) {
+	r, err := view(o, p)
+	if err == nil && o.Kind() == model.KindSelfHosted {
+		r.Status.Instances = s.fleet.Instances(r.Metadata.Name)
+		r.Status.Conditions = append(slices.Clip(r.Status.Conditions), s.tokenConditions(r.Metadata.Name)...)
+	}
+	return r, err
+}
+
 func (c *call) ref() model.Ref { return model.Ref{Kind: c.kind, Name: c.name()} }
 
 func absent(r model.Ref) error {
@@ -53,7 +63,7 @@ func getResource(c *call) (any, error) {
 		return nil, absent(c.ref())
 	}
 	c.etag = o.Base().Revision
-	return view(o, c.opts.Registry.Published())
+	return c.show(o, c.opts.Registry.Published())
 }
 
 func listResources(c *call) (any, error) {
@@ -80,7 +90,7 @@ func listResources(c *call) (any, error) {
 			out.Continue = out.Items[limit-1].Metadata.Name
 			break
 		}
-		r, err := view(o, p)
+		r, err := c.show(o, p)
 		if err != nil {
 			return nil, err
 		}
@@ -186,7 +196,7 @@ func (c *call) stored(ref model.Ref, res *registry.Result) (any, error) {
 		o = res.Set.Object(ref)
 	}
 	c.etag = o.Base().Revision
-	return view(o, res.Published)
+	return c.show(o, res.Published)
 }
 
 func deleteResource(c *call) (any, error) {

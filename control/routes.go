@@ -84,6 +84,11 @@ func routes() []route {
 		},
 
 		{
+			method: "POST", path: "/v1/selfhostedgateways/{name}/rotate", id: "rotateKey", operation: token.Grant,
+			summary: "Makes one of the two keys of a SelfHostedGateway anew; tokens that it signed are no longer good.",
+			body:    wire.Rotation{}, answer: wire.Rotated{}, handle: rotateKey,
+		},
+		{
 			method: "POST", path: "/v1/tokens", id: "createToken", operation: token.Grant,
 			summary: "Makes a token and shows it this once.",
 			body:    wire.NewToken{}, answer: wire.CreatedToken{}, handle: createToken,

@@ -32,6 +32,12 @@ func createToken(c *call) (any, error) {
 		}
 		r.Lifetime = d
 	}
+	if r.Role == token.SelfHosted {
+		return c.createGatewayToken(r, in.Key)
+	}
+	if in.Key != "" {
+		return nil, &model.Error{Kind: model.Invalid, Field: "key", Msg: "only tokens of self-hosted gateways are signed with one; leave it out"}
+	}
 	t, value, err := token.New(r, c.opts.Now())
 	if err != nil {
 		return nil, err
@@ -51,7 +57,7 @@ func createToken(c *call) (any, error) {
 }
 
 func shown(t token.Token) wire.Token {
-	return wire.Token{ID: t.ID, Role: string(t.Role), Subject: t.Subject, Comment: t.Comment, Created: t.Created, Expires: t.Expires}
+	return wire.Token{ID: t.ID, Role: string(t.Role), Subject: t.Subject, Comment: t.Comment, Key: t.Key, Created: t.Created, Expires: t.Expires}
 }
 
 func tokens(h *registry.Head) ([]token.Token, error) {

@@ -150,7 +150,7 @@ func (i *Instance) start(ctx context.Context) error {
 	if err := i.startEngines(); err != nil {
 		return err
 	}
-	if err := i.startControl(ctx); err != nil {
+	if err := i.startControl(ctx, authority); err != nil {
 		return err
 	}
 	return i.keepSettings(ctx, authority)
@@ -210,7 +210,7 @@ func (i *Instance) startEngines() error {
 	return nil
 }
 
-func (i *Instance) startControl(ctx context.Context) error {
+func (i *Instance) startControl(ctx context.Context, authority *pki.Authority) error {
 	var err error
 	// Published ports leave it the place that it takes.
 	if i.listener, err = net.Listen("tcp", i.opts.Management); err != nil {
@@ -242,7 +242,7 @@ func (i *Instance) startControl(ctx context.Context) error {
 		Registry: i.registry, Base: i.opts.Base, HubHost: hubHost,
 		Certificate: i.issuer.Certificate, Loopback: i.issuer.Loopback,
 		Explain: i.explain, Matrix: i.matrix, Reach: i.reach, Request: i.request, Conditions: i.conditions,
-		Now: i.opts.Now, Log: i.opts.Log,
+		Sign: authority.Sign, Now: i.opts.Now, Log: i.opts.Log,
 	})
 	if err != nil {
 		return err

@@ -170,8 +170,12 @@ type NewToken struct {
 	// token to selfhosted/NAME.
 	Subject string `json:"subject,omitempty"`
 	Comment string `json:"comment,omitempty"`
-	// Lifetime is a duration such as 720h; empty for a token that stays valid.
+	// Lifetime is a duration such as 720h; empty for a token that stays valid, or
+	// of a self-hosted gateway for the longest there is.
 	Lifetime string `json:"lifetime,omitempty"`
+	// Key is what a selfhosted token is signed with: primary, which it is if
+	// empty, or secondary.
+	Key string `json:"key,omitempty"`
 }
 
 // Token is what is kept of a token.
@@ -180,6 +184,7 @@ type Token struct {
 	Role    string    `json:"role"`
 	Subject string    `json:"subject,omitempty"`
 	Comment string    `json:"comment,omitempty"`
+	Key     string    `json:"key,omitempty"`
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires,omitzero"`
 }
@@ -188,6 +193,47 @@ type Token struct {
 type CreatedToken struct {
 	Token
 	Value string `json:"value"`
+	// Settings are those of the self-hosted gateway that the token is for.
+	Settings *GatewaySettings `json:"settings,omitempty"`
+}
+
+// GatewaySettings tell a self-hosted gateway where its configuration is.
+type GatewaySettings struct {
+	// Name is that of the SelfHostedGateway, From where it stands, in the form
+	// of a Question.
+	Name string `json:"name"`
+	From string `json:"from"`
+	// V1 and V2 are config.service.endpoint for the two protocols.
+	V1 string `json:"v1"`
+	V2 string `json:"v2"`
+	// Links are the ways there, in the order in which they are tried.
+	Links []ControlLink `json:"links"`
+}
+
+// ControlLink is one way of a self-hosted gateway to its control plane.
+type ControlLink struct {
+	Protocol string `json:"protocol"`
+	Host     string `json:"host"`
+	Port     int    `json:"port"`
+	// Works is what explain answers; Code and Reason are those of the hop that
+	// decides.
+	Works  bool   `json:"works"`
+	Code   string `json:"code,omitempty"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Rotation names the key of a SelfHostedGateway that is to be made anew:
+// primary or secondary.
+type Rotation struct {
+	Key string `json:"key"`
+}
+
+// Rotated answers it.
+type Rotated struct {
+	Name string `json:"name"`
+	Key  string `json:"key"`
+	// Revoked is how many tokens are no longer good.
+	Revoked int `json:"revoked"`
 }
 
 // Tokens lists tokens.

@@ -104,10 +104,19 @@ func (a *Authority) Encode() (model.Secret, error) {
 	return model.NewSecret(string(a.RootPEM()) + string(key)), nil
 }
 
+// Sign signs a digest (ECDSA, ASN.1) that is no certificate's: what the
+// management plane vouches for beside names.
+func (a *Authority) Sign(digest []byte) ([]byte, error) {
+	return ecdsa.SignASN1(rand.Reader, a.key, digest)
+}
+
 // RootPEM is the root certificate, for clients to trust.
 func (a *Authority) RootPEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.root.Raw})
 }
+
+// Root is the root certificate.
+func (a *Authority) Root() *x509.Certificate { return a.root }
 
 // Pool holds the root alone.
 func (a *Authority) Pool() *x509.CertPool {

@@ -18,6 +18,8 @@ const (
 	KindAuthority = "authority"
 	KindACME      = "acme"
 	KindLock      = "lock"
+	// KindGatewayKey holds the two keys of a SelfHostedGateway, by its name.
+	KindGatewayKey = "gatewaykey"
 )
 
 // Head is everything that is stored, at one revision. It is immutable.

@@ -187,6 +187,14 @@ func (r *Registry) Head() *Head { return r.head.Load() }
 // Published returns what is being served.
 func (r *Registry) Published() *Published { return r.published.Load() }
 
+// Changed returns a channel that is closed when Head or Published moves. Ask for
+// it before looking at these.
+func (r *Registry) Changed() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.changed
+}
+
 // Trouble says why the store does not answer; nil if it does.
 func (r *Registry) Trouble() error {
 	if p := r.trouble.Load(); p != nil {

@@ -35,6 +35,8 @@ type Token struct {
 	Comment string    `json:"comment,omitempty"`
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires,omitzero"`
+	// Key names the key that a selfhosted token is signed with.
+	Key string `json:"key,omitempty"`
 	// Hash is the SHA-256 of the whole token, hexadecimal.
 	Hash string `json:"hash"`
 }

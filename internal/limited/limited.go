@@ -35,7 +35,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		<-l.slots
 		return nil, err
 	}
-	return &conn{Conn: c, release: func() { <-l.slots }}, nil
+	return &conn{Conn: c, Place: NewPlace(func() { <-l.slots })}, nil
 }
 
 // Close ends Accept too while it waits for a slot.
@@ -44,15 +44,55 @@ func (l *listener) Close() error {
 	return l.Listener.Close()
 }
 
-type conn struct {
-	net.Conn
-	once    sync.Once
-	release func()
+// Mover is a connection that holds a place and can give it back early, for
+// another that it was given elsewhere.
+type Mover interface {
+	// Move gives the place back now and has leave called when the connection is
+	// closed. It reports false, and does neither, if it is closed or was moved.
+	Move(leave func()) bool
 }
 
-// Close frees the slot, once.
+// Place is what a connection holds.
+type Place struct {
+	mu            sync.Mutex
+	leave         func()
+	moved, closed bool
+}
+
+// NewPlace holds a place that leave gives back.
+func NewPlace(leave func()) *Place { return &Place{leave: leave} }
+
+// Move is that of Mover.
+func (p *Place) Move(leave func()) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.moved {
+		return false
+	}
+	was := p.leave
+	p.leave, p.moved = leave, true
+	was()
+	return true
+}
+
+// Close gives the place back, once.
+func (p *Place) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		p.closed = true
+		p.leave()
+	}
+}
+
+type conn struct {
+	net.Conn
+	*Place
+}
+
+// Close frees the place, once.
 func (c *conn) Close() error {
 	err := c.Conn.Close()
-	c.once.Do(c.release)
+	c.Place.Close()
 	return err
 }

@@ -1,0 +1,310 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"postern.dev/postern/configuration"
+	"postern.dev/postern/control/fleet"
+	"postern.dev/postern/control/registry"
+	"postern.dev/postern/control/token"
+	"postern.dev/postern/internal/limited"
+	"postern.dev/postern/model"
+)
+
+// tickEvery is how often the fleet does what time asks for.
+const tickEvery = time.Second
+
+// follow keeps self-hosted gateways up to date until ctx ends, then tells them
+// so.
+func (s *Server) follow(ctx context.Context) {
+	t := time.NewTicker(tickEvery)
+	defer t.Stop()
+	defer s.fleet.Close()
+	revision := int64(-1)
+	for {
+		changed := s.opts.Registry.Changed()
+		s.publish()
+		if h := s.opts.Registry.Head(); h.Revision != revision {
+			revision = h.Revision
+			s.fleet.Recheck()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-t.C:
+			s.fleet.Tick()
+		}
+	}
+}
+
+func (s *Server) publish() {
+	p := s.opts.Registry.Published()
+	s.fleet.Publish(p.Set(), configuration.Facts{Revision: p.Snapshot.Revision, Base: s.opts.Base})
+}
+
+// gatewayKeys is how the keys of a SelfHostedGateway are stored. They are those
+// of the one with this id: another that gets its name later has others.
+type gatewayKeys struct {
+	ID   string     `json:"id"`
+	Keys token.Keys `json:"keys"`
+}
+
+// keysOf reads the keys of a SelfHostedGateway that exists; ok is false if none
+// were made.
+func keysOf(h *registry.Head, name string) (k token.Keys, ok bool, err error) {
+	g, ok := model.Get[*model.SelfHostedGateway](h.Set, name)
+	if !ok {
+		return k, false, nil
+	}
+	data, ok := h.Document(registry.KindGatewayKey, name)
+	if !ok {
+		return k, false, nil
+	}
+	var d gatewayKeys
+	if err := json.Unmarshal(data, &d); err != nil {
+		return k, false, fmt.Errorf("the keys of SelfHostedGateway/%s do not parse", name)
+	}
+	return d.Keys, d.ID == g.Status.ID, nil
+}
+
+// refusedError is why a gateway is refused, with the code that it is told.
+type refusedError struct {
+	refuse configuration.Refuse
+	kind   model.ErrorKind
+}
+
+// Error is the message.
+func (e *refusedError) Error() string { return e.refuse.Message }
+
+// As makes it one of the API's own errors.
+func (e *refusedError) As(target any) bool {
+	if t, ok := target.(**model.Error); ok {
+		*t = &model.Error{Kind: e.kind, Msg: e.refuse.Message}
+		return true
+	}
+	return false
+}
+
+func refused(kind model.ErrorKind, code, format string, args ...any) *refusedError {
+	return &refusedError{configuration.Refuse{Code: code, Message: fmt.Sprintf(format, args...)}, kind}
+}
+
+func unknownToken() *refusedError {
+	return refused(model.Unauthenticated, configuration.RefuseToken, "the token is not good: it was mistyped or revoked, or its key was changed; make one with postern token create --role selfhosted --for NAME")
+}
+
+func expiredToken(at time.Time) *refusedError {
+	return refused(model.Unauthenticated, configuration.RefuseExpired, "the token has expired at %s; make one with postern token create --role selfhosted --for NAME", at.UTC().Format(time.RFC3339))
+}
+
+// authenticateGateway finds out which SelfHostedGateway calls.
+func (s *Server) authenticateGateway(r *http.Request) (fleet.Credential, error) {
+	shown, err := token.ParseGateway(r.Header.Get("Authorization"))
+	if err != nil {
+		return fleet.Credential{}, refused(model.Unauthenticated, configuration.RefuseToken, "%s", err)
+	}
+	h := s.opts.Registry.Head()
+	keys, _, err := keysOf(h, shown.Gateway)
+	if err != nil {
+		return fleet.Credential{}, err
+	}
+	// The time does not tell which gateways exist: empty keys are compared too,
+	// and fit nothing.
+	key := keys.SignedWith(shown)
+	if key == "" {
+		return fleet.Credential{}, unknownToken()
+	}
+	if !s.opts.Now().Before(shown.Expires) {
+		return fleet.Credential{}, expiredToken(shown.Expires)
+	}
+	data, ok := h.Document(registry.KindToken, shown.ID)
+	var t token.Token
+	if ok {
+		if err := json.Unmarshal(data, &t); err != nil {
+			return fleet.Credential{}, fmt.Errorf("token %s: %w", shown.ID, err)
+		}
+	}
+	if !ok || !t.Records(shown) {
+		return fleet.Credential{}, unknownToken()
+	}
+	c := fleet.Credential{For: shown.Gateway, Token: t.ID, Key: key, Sum: keys.Sum(key), Created: t.Created, Expires: t.Expires}
+	if c.Gateway = gatewayOf(r.Host, s.opts.Base); c.Gateway != "" {
+		if err := s.belongs(h, c); err != nil {
+			return fleet.Credential{}, err
+		}
+	}
+	if rf := s.judge(c); rf != nil {
+		return fleet.Credential{}, &refusedError{*rf, model.Unauthenticated}
+	}
+	return c, nil
+}
+
+// belongs fails for a gateway that calls for another Gateway than its own.
+func (s *Server) belongs(h *registry.Head, c fleet.Credential) error {
+	g, ok := model.Get[*model.SelfHostedGateway](h.Set, c.For)
+	if ok && g.Spec.Gateway != c.Gateway {
+		return refused(model.NotFound, configuration.RefuseDeleted, "SelfHostedGateway/%s is not of Gateway/%s but of Gateway/%s; set config.service.endpoint to %s.configuration.%s", c.For, c.Gateway, g.Spec.Gateway, g.Spec.Gateway, s.opts.Base)
+	}
+	return nil
+}
+
+// gatewayOf returns the Gateway whose management or configuration host name
+// this is; empty for an address.
+func gatewayOf(host, base string) string {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	for _, c := range []string{".configuration.", ".management."} {
+		if g, ok := strings.CutSuffix(host, c+base); ok {
+			return g
+		}
+	}
+	return ""
+}
+
+// judge says why a credential that was good is no longer. It reads what is in
+// memory and is asked for every stream at every change.
+func (s *Server) judge(c fleet.Credential) *configuration.Refuse {
+	h := s.opts.Registry.Head()
+	if !h.Set.Has(model.Ref{Kind: model.KindSelfHosted, Name: c.For}) {
+		return &configuration.Refuse{Code: configuration.RefuseDeleted, Message: fmt.Sprintf("there is no SelfHostedGateway %q any more", c.For)}
+	}
+	if c.Gateway != "" {
+		if err, ok := s.belongs(h, c).(*refusedError); ok {
+			return &err.refuse
+		}
+	}
+	_, recorded := h.Document(registry.KindToken, c.Token)
+	keys, ok, err := keysOf(h, c.For)
+	if !recorded || !ok || err != nil || keys.Sum(c.Key) != c.Sum {
+		return &unknownToken().refuse
+	}
+	if !c.Expires.IsZero() && !s.opts.Now().Before(c.Expires) {
+		return &expiredToken(c.Expires).refuse
+	}
+	return nil
+}
+
+// maxAhead is how long before its end a token is warned of; one that is short
+// is, in its last quarter.
+const maxAhead = 7 * 24 * time.Hour
+
+// standing tells how long a credential is good, and warns when that is not for
+// long.
+func (s *Server) standing(c fleet.Credential) (expires time.Time, warning string) {
+	if left := c.Expires.Sub(s.opts.Now()); ending(c.Created, c.Expires, s.opts.Now()) {
+		warning = fmt.Sprintf("the token expires in %s, at %s; make another with postern token create --role selfhosted --for %s, and replace config.service.auth", left.Round(time.Minute), c.Expires.UTC().Format(time.RFC3339), c.For)
+	}
+	return c.Expires, warning
+}
+
+func ending(created, expires, now time.Time) bool {
+	return !expires.IsZero() && expires.Sub(now) <= min(maxAhead, expires.Sub(created)/4)
+}
+
+// tokenConditions are what there is to say of the tokens of a SelfHostedGateway.
+func (s *Server) tokenConditions(name string) []model.Condition {
+	now := s.opts.Now()
+	var out []model.Condition
+	note := func(reason, message string) {
+		out = append(out, model.Condition{Type: "Advice", Status: true, Reason: reason, Message: message})
+	}
+	used := s.fleet.Credentials(name)
+	for _, c := range used {
+		if _, warning := s.standing(c); warning != "" && now.Before(c.Expires) {
+			note("TokenNearExpiry", "token "+c.Token+": "+warning)
+		}
+	}
+	ts, err := tokens(s.opts.Registry.Head())
+	if err != nil {
+		return append(out, model.Condition{Type: "Advice", Status: true, Reason: "TokensUnreadable", Message: err.Error()})
+	}
+	made, good := false, false
+	for _, t := range ts {
+		if t.Subject == "selfhosted/"+name && t.Role == token.SelfHosted {
+			made, good = true, good || t.Valid(now)
+		}
+	}
+	if made && !good {
+		note("TokenExpired", "every token of the gateway has expired: it serves what it has, and gets nothing new; make one with postern token create --role selfhosted --for "+name)
+	}
+	return out
+}
+
+// connKey is where the context of a request holds its connection.
+type connKey struct{}
+
+// adopt moves the connection of a gateway from the places of all callers to
+// those of gateways. It reports false if there is none left.
+func (s *Server) adopt(r *http.Request, name string) (leave func(), ok bool) {
+	m := mover(r.Context().Value(connKey{}))
+	if m == nil {
+		return s.fleet.Enter(name)
+	}
+	leave, ok = s.fleet.Enter(name)
+	if ok && !m.Move(leave) {
+		leave() // it was moved at a request before
+	}
+	return func() {}, ok
+}
+
+// mover finds who holds the place of a connection.
+func mover(c any) limited.Mover {
+	for {
+		switch x := c.(type) {
+		case limited.Mover:
+			return x
+		case *tls.Conn:
+			c = x.NetConn()
+		default:
+			return nil
+		}
+	}
+}
+
+// refuseGateway answers a gateway that cannot be served.
+func (s *Server) refuseGateway(c *call, err error) {
+	h := c.w.Header()
+	if rf, ok := err.(*refusedError); ok {
+		h.Set(configuration.HeaderRefuse, rf.refuse.Code)
+		if rf.refuse.RetryAfter > 0 {
+			h.Set("Retry-After", strconv.Itoa(rf.refuse.RetryAfter))
+		}
+		if rf.kind == model.Unauthenticated {
+			h.Set("Www-Authenticate", configuration.Scheme+` realm="postern"`)
+			s.opts.Log.Warn("a self-hosted gateway is refused", "code", rf.refuse.Code, "reason", rf.refuse.Message, "from", c.r.RemoteAddr, "instance", fleet.Name(c.r.Header.Get(configuration.HeaderInstance), ""))
+		}
+	}
+	s.refuse(c, err)
+}
+
+// full refuses a gateway for which there is no place.
+func (s *Server) full() error {
+	e := refused(model.Unavailable, configuration.RefuseBusy, "too many self-hosted gateways are connected; try again later")
+	e.refuse.RetryAfter = fleet.Spread(s.fleet.Connected())
+	return e
+}
+
+// announce tells how long a credential is good.
+func (s *Server) announce(h http.Header, c fleet.Credential) {
+	expires, warning := s.standing(c)
+	if !expires.IsZero() {
+		h.Set(configuration.HeaderExpires, expires.UTC().Format(time.RFC3339))
+	}
+	if warning != "" {
+		h.Set(configuration.HeaderWarning, warning)
+	}
+}

@@ -1,0 +1,205 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"postern.dev/postern/client/wire"
+	"postern.dev/postern/configuration"
+	"postern.dev/postern/control/registry"
+	"postern.dev/postern/control/token"
+	"postern.dev/postern/explain/answer"
+	"postern.dev/postern/model"
+	"postern.dev/postern/store"
+)
+
+// createGatewayToken makes a token for a self-hosted gateway, and its keys if it
+// has none. The gateway has to exist.
+func (c *call) createGatewayToken(r token.Request, key string) (any, error) {
+	name, ok := strings.CutPrefix(r.Subject, "selfhosted/")
+	if !ok {
+		_, _, err := token.NewGateway(r, token.Keys{}, token.Primary, c.opts.Now()) // tells what is wrong
+		return nil, err
+	}
+	var t token.Token
+	var value model.Secret
+	var g *model.SelfHostedGateway
+	_, err := c.opts.Registry.Update(c.r.Context(), false, func(h *registry.Head) (*registry.Edit, error) {
+		ref := model.Ref{Kind: model.KindSelfHosted, Name: name}
+		if g, ok = model.Get[*model.SelfHostedGateway](h.Set, name); !ok {
+			return nil, absent(ref)
+		}
+		edit := &registry.Edit{}
+		keys, ok, err := keysOf(h, name)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			if keys, err = token.NewKeys(); err != nil {
+				return nil, err
+			}
+			if err := keepKeys(edit, h, g, keys); err != nil {
+				return nil, err
+			}
+		}
+		if t, value, err = token.NewGateway(r, keys, cmp.Or(key, token.Primary), c.opts.Now()); err != nil {
+			return nil, err
+		}
+		data, err := json.Marshal(t)
+		if err != nil {
+			return nil, err
+		}
+		edit.Puts = append(edit.Puts, store.Put{Key: tokenKey(t.ID), IfRevision: store.Any, Data: data})
+		return edit, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	settings, err := c.gatewaySettings(g)
+	if err != nil {
+		return nil, err
+	}
+	c.status = http.StatusCreated
+	return wire.CreatedToken{Token: shown(t), Value: value.Reveal(), Settings: settings}, nil
+}
+
+// keepKeys stores the keys of a SelfHostedGateway. The tokens that no key signs
+// any more go.
+func keepKeys(e *registry.Edit, h *registry.Head, g *model.SelfHostedGateway, keys token.Keys) error {
+	name := g.Metadata.Name
+	data, err := json.Marshal(gatewayKeys{ID: g.Status.ID, Keys: keys})
+	if err != nil {
+		return err
+	}
+	e.Puts = append(e.Puts, store.Put{Key: store.Key{Kind: registry.KindGatewayKey, Name: name}, IfRevision: store.Any, Data: data})
+	was, had, err := keysOf(h, name)
+	if err != nil {
+		had = false // they are replaced
+	}
+	ts, err := tokens(h)
+	if err != nil {
+		return err
+	}
+	for _, t := range ts {
+		if t.Role == token.SelfHosted && t.Subject == "selfhosted/"+name && (!had || t.Key == "" || was.Sum(t.Key) != keys.Sum(t.Key)) {
+			e.Deletes = append(e.Deletes, store.Delete{Key: tokenKey(t.ID), IfRevision: store.Any})
+		}
+	}
+	return nil
+}
+
+// rotateKey makes one key of a SelfHostedGateway anew. Tokens that it signed are
+// no longer good; those of the other stay.
+func rotateKey(c *call) (any, error) {
+	var in wire.Rotation
+	if err := c.read(&in); err != nil {
+		return nil, err
+	}
+	ref := model.Ref{Kind: model.KindSelfHosted, Name: c.name()}
+	out := wire.Rotated{Name: ref.Name, Key: in.Key}
+	_, err := c.opts.Registry.Update(c.r.Context(), false, func(h *registry.Head) (*registry.Edit, error) {
+		g, ok := model.Get[*model.SelfHostedGateway](h.Set, ref.Name)
+		if !ok {
+			return nil, absent(ref)
+		}
+		keys, ok, err := keysOf(h, ref.Name)
+		if err == nil && !ok {
+			keys, err = token.NewKeys()
+		}
+		if err != nil {
+			return nil, err
+		}
+		if keys, err = keys.Rotate(in.Key); err != nil {
+			return nil, err
+		}
+		edit := &registry.Edit{}
+		err = keepKeys(edit, h, g, keys)
+		out.Revoked = len(edit.Deletes)
+		return edit, err
+	})
+	return out, err
+}
+
+// gatewaySettings are the settings with which a self-hosted gateway reaches its
+// Gateway from where it stands.
+func (c *call) gatewaySettings(g *model.SelfHostedGateway) (*wire.GatewaySettings, error) {
+	host := func(component string) string { return g.Spec.Gateway + "." + component + "." + c.opts.Base }
+	out := &wire.GatewaySettings{Name: g.Metadata.Name, From: cmp.Or(g.Spec.Attach, "internet")}
+	links := []wire.ControlLink{
+		{Protocol: "v2", Host: host("configuration"), Port: 443},
+		{Protocol: "v2", Host: host("management"), Port: 443},
+		{Protocol: "v2", Host: host("management"), Port: 3443},
+		{Protocol: "v1", Host: host("management"), Port: 443},
+		{Protocol: "v1", Host: host("management"), Port: 3443},
+	}
+	type place struct {
+		host string
+		port int
+	}
+	asked := map[place]answer.Answer{}
+	for _, l := range links {
+		at := place{l.Host, l.Port}
+		a, ok := asked[at]
+		if !ok {
+			var err error
+			if a, err = c.explainLink(out.From, l); err != nil {
+				return nil, err
+			}
+			asked[at] = a
+		}
+		l.Works, l.Code = a.Verdict == answer.Allow, a.Code
+		if !l.Works && a.DecidedBy >= 0 && a.DecidedBy < len(a.Hops) {
+			l.Reason = a.Hops[a.DecidedBy].Reason
+		}
+		out.Links = append(out.Links, l)
+	}
+	resource := configuration.ResourcePath("subscription", "group", g.Spec.Gateway) + "?api-version=" + configuration.APIVersion
+	out.V2 = endpoint(out.Links, "v2", "")
+	out.V1 = endpoint(out.Links, "v1", resource)
+	return out, nil
+}
+
+// explainLink asks whether a gateway gets through to its control plane.
+func (c *call) explainLink(from string, l wire.ControlLink) (answer.Answer, error) {
+	if c.opts.Explain == nil {
+		return answer.Answer{Verdict: answer.Unknown, DecidedBy: -1}, nil
+	}
+	w, _ := c.world()
+	return c.opts.Explain(context.WithoutCancel(c.r.Context()), w, answer.Question{From: from, URL: "https://" + hostPort(l.Host, l.Port) + "/ServiceStatus"})
+}
+
+// hostPort is a host with its port, but for that of https.
+func hostPort(host string, port int) string {
+	if port == 443 {
+		return host
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port))
+}
+
+// endpoint is the setting config.service.endpoint for the first link of a
+// protocol that works; if none does, for the first.
+func endpoint(links []wire.ControlLink, protocol, path string) string {
+	var first *wire.ControlLink
+	for i := range links {
+		l := &links[i]
+		if l.Protocol != protocol {
+			continue
+		}
+		if first == nil || l.Works && !first.Works {
+			first = l
+		}
+	}
+	at := hostPort(first.Host, first.Port)
+	if path == "" {
+		return at
+	}
+	return "https://" + at + path
+}
