@@ -39,7 +39,9 @@ type Settings struct {
 	// Timeout bounds each exchange with the endpoint.
 	Timeout time.Duration
 	// BackupDir is empty if there is to be no backup. BackupKey may be.
+	// BackupGiven says that either was set, and not left to the default.
 	BackupDir, BackupKey string
+	BackupGiven          bool
 	// Neighborhood resolves to all instances, whose HTTP port is NeighborhoodPort.
 	Neighborhood     string
 	NeighborhoodPort uint16
@@ -52,6 +54,8 @@ type Settings struct {
 	Log              Log
 	// LocalCA is a folder of authorities, or empty.
 	LocalCA string
+	// Metrics is where to serve them, or empty.
+	Metrics string
 }
 
 // Log is how to log.
@@ -98,7 +102,7 @@ func read(v values) (*Settings, error) {
 	s := &Settings{
 		Name: v[gatewayName], CA: v[serviceCA], BackupKey: v[backupKey], Neighborhood: v[neighborhoodHost],
 		HTTP: v[httpAddress], HTTPS: v[httpsAddress], Certificate: v[serverCertificate], Key: v[serverKey],
-		BackupDir: v[backupPath],
+		BackupDir: v[backupPath], BackupGiven: v[backupPath] != defaultBackup || v[backupKey] != "", Metrics: v[metricsAddress],
 	}
 	var errs []error
 	note := func(name string, err error) {
@@ -132,6 +136,10 @@ func read(v values) (*Settings, error) {
 	for _, name := range []string{httpAddress, httpsAddress} {
 		_, _, err := net.SplitHostPort(v[name])
 		note(name, err)
+	}
+	if s.Metrics != "" {
+		_, _, err := net.SplitHostPort(s.Metrics)
+		note(metricsAddress, err)
 	}
 	if port := v[neighborhoodPort]; port != "" {
 		n, err := strconv.ParseUint(port, 10, 16)

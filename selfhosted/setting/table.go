@@ -24,7 +24,8 @@ type Setting struct {
 // The names with an effect. Those of Azure's self-hosted gateway are as that
 // has them; config.service.ca, config.service.auth.certificate,
 // config.backup..., net.resolver, net.server...address,
-// net.server.tls.certificate and .key are Postern's own.
+// net.server.tls.certificate and .key, neighborhood.port,
+// certificates.local.ca.path and telemetry.metrics.address are Postern's own.
 const (
 	gatewayName       = "gateway.name"
 	endpoint          = "config.service.endpoint"
@@ -49,6 +50,7 @@ const (
 	logsColor         = "telemetry.logs.std.color"
 	localCA           = "certificates.local.ca.enabled"
 	localCAPath       = "certificates.local.ca.path"
+	metricsAddress    = "telemetry.metrics.address"
 )
 
 const (
@@ -56,7 +58,7 @@ const (
 	withoutSync    = "no filter counts requests by key yet, so that there is nothing to synchronise"
 	withoutBeat    = "siblings are found by neighborhood.host and asked on their HTTP port, without UDP"
 	withoutLocal   = "logs go to standard output only"
-	withoutMetrics = "metrics are read at the readiness path of the HTTP port"
+	withoutMetrics = "metrics are for Prometheus to fetch, at telemetry.metrics.address"
 	withoutOTel    = "there is no OpenTelemetry export yet"
 	withoutSuites  = "TLS 1.2 and newer are spoken with the safe suites of Go's standard library"
 	withoutIngress = "it does not read Kubernetes Ingress resources"
@@ -64,6 +66,9 @@ const (
 	withoutProto   = "what another proxy says of the scheme is not believed"
 	withoutCloud   = "there is no cloud that metrics go to"
 )
+
+// defaultBackup is where the original's volume is mounted.
+const defaultBackup = "/apim/config"
 
 const protocols = "Microsoft.WindowsAzure.ApiManagement.Gateway.Security.Backend.Protocols."
 
@@ -78,7 +83,7 @@ var settings = []Setting{
 	{Name: insecure, Default: "false", Switch: true, Usage: "trust whatever certificate the configuration endpoint shows"},
 	{Name: serviceCA, Usage: "file of the authorities (PEM) trusted for the configuration endpoint, beside the system's"},
 	{Name: serviceTimeout, Default: "00:01:40", Usage: "longest wait for the configuration endpoint"},
-	{Name: backupPath, Default: "/apim/config", Usage: "folder of the backup; none turns it off"},
+	{Name: backupPath, Default: defaultBackup, Usage: "folder of the backup; none turns it off"},
 	{Name: backupKey, Usage: "file with the key that seals the backup; by default backup.key in its folder, made if it is missing"},
 	{Name: neighborhoodHost, Usage: "DNS name of all instances of this gateway, such as that of a headless Service"},
 	{Name: neighborhoodPort, Usage: "HTTP port of the other instances; by default one's own"},
@@ -92,6 +97,7 @@ var settings = []Setting{
 	{Name: logsColor, Default: "true", Switch: true, Usage: "colour the level of text logs on a terminal"},
 	{Name: localCA, Default: "false", Switch: true, Usage: "trust the authorities that are mounted, for backends and the configuration endpoint"},
 	{Name: localCAPath, Default: "/usr/local/share/ca-certificates", Usage: "folder of mounted authorities (*.crt, *.pem)"},
+	{Name: metricsAddress, Usage: "where /metrics is served for Prometheus; by default nowhere"},
 
 	{Name: "config.service.auth.azureAd.tenantId", Without: withoutEntra},
 	{Name: "config.service.auth.azureAd.clientId", Without: withoutEntra},
