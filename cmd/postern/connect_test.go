@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -122,6 +123,116 @@ func TestConnectedHostCallsAPrivateAPI(t *testing.T) {
 	}
 	stop()
 	if got := <-ended; got.code != exitOK {
+		t.Errorf("connect ended with %d: %s", got.code, got.err)
+	}
+}
+
+// shop is an API whose calls go to port 8080 of a Host.
+const shop = `
+---
+apiVersion: postern/v1
+kind: Backend
+metadata: {name: orders}
+spec:
+  network: corp
+  targets: [{host: "${Host/laptop.address}", port: 8080}]
+---
+apiVersion: postern/v1
+kind: API
+metadata: {name: shop}
+spec:
+  gateway: gw
+  type: regional
+  path: shop
+  openapi:
+    openapi: 3.0.3
+    info: {title: Shop, version: "1"}
+    paths:
+      /orders:
+        get:
+          responses: {"200": {description: as the backend answers}}
+          x-amazon-apigateway-integration: {type: http_proxy, httpMethod: GET, uri: "backend://orders/"}
+---
+apiVersion: postern/v1
+kind: Stage
+metadata: {name: shop.prod}
+spec: {autoDeploy: true}
+---
+apiVersion: postern/v1
+kind: Subnet
+metadata: {name: gateways}
+spec: {network: corp, cidr: 10.0.9.0/28}
+---
+apiVersion: postern/v1
+kind: SecurityGroup
+metadata: {name: orders}
+spec:
+  network: corp
+  rules: [{name: all, direction: inbound, ports: ["8080"], from: [10.0.0.0/16]}]
+`
+
+// TestExplainSeesThroughAForward explains a call to a backend that a Host offers
+// with --forward: what is not served behind the port is not reached.
+func TestExplainSeesThroughAForward(t *testing.T) {
+	folder := t.TempDir()
+	t.Chdir(folder)
+	t.Setenv("XDG_CONFIG_HOME", filepath.Join(folder, "user"))
+	t.Setenv(settings.Variable, filepath.Join(folder, settings.FileName))
+	i, err := instance.Start(t.Context(), instance.Options{
+		Data: folder, Management: "127.0.0.1:0", WireGuard: netip.MustParseAddr("127.0.0.1"), Low: 42840, High: 42859,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := i.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	sh := &shell{t: t, folder: folder}
+	text := strings.NewReplacer(
+		"{subnet: apps}", "{subnet: apps, securityGroups: [orders]}",
+		"{region: eu-1, endpointApproval: manual}", "{region: eu-1, networkMode: internal, subnet: gateways}",
+	).Replace(world + shop)
+	sh.ok("apply", "-f", sh.file("world.yaml", text))
+
+	// A port on which nothing listens, and then something.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	local := l.Addr().String()
+	l.Close()
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	r, w := io.Pipe()
+	ended := make(chan result, 1)
+	go func() {
+		var errs strings.Builder
+		code := run(ctx, []string{"connect", "laptop", "--forward", "8080:" + local}, streams{strings.NewReader(""), w, &errs})
+		w.Close()
+		ended <- result{code: code, err: errs.String()}
+	}()
+	if _, err := bufio.NewReader(r).ReadString('\n'); err != nil {
+		t.Fatalf("connect: %+v", <-ended)
+	}
+	explain := func() string {
+		return sh.run("explain", "--from", "host/laptop", "https://gw.postern.internal/shop/orders", "-o", "json").out
+	}
+	if out := explain(); !strings.Contains(out, `"backend/refused"`) || !strings.Contains(out, `"probe"`) {
+		t.Errorf("nothing is served behind the port: %s", out)
+	}
+	if l, err = net.Listen("tcp", local); err != nil {
+		t.Fatal(err)
+	}
+	served := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "orders") })}
+	go served.Serve(l)
+	defer served.Close()
+	if out := explain(); strings.Contains(out, `"backend/refused"`) || !strings.Contains(out, `"probe"`) {
+		t.Errorf("the port is served: %s", out)
+	}
+	stop()
+	if got := <-ended; got.code != exitOK || !strings.Contains(got.err, "nothing answers at "+local) {
 		t.Errorf("connect ended with %d: %s", got.code, got.err)
 	}
 }

@@ -61,16 +61,84 @@ func TestCloseEndsForwardedHandshakes(t *testing.T) {
 		_, err := r.Accept() // the caller never completes it
 		ended <- err
 	})
-	syn := packet.AppendUDP(nil, netip.AddrPortFrom(b4, 1), netip.MustParseAddrPort("203.0.113.9:80"), make([]byte, 12))
-	syn[9] = byte(packet.TCP) // a SYN with sequence number and ports of the datagram
-	l4 := syn[20:]
-	copy(l4[4:], []byte{0, 0, 0, 1, 0, 0, 0, 0, 5 << 4, packet.SYN, 255, 255, 0, 0, 0, 0})
-	s.Deliver([][]byte{fixed(t, syn)})
+	s.Deliver([][]byte{syn(t, 1, netip.MustParseAddrPort("203.0.113.9:80"))})
 	<-asked
 	closes(t, s)
 	if err := <-ended; err == nil {
 		t.Error("a handshake without its last packet was accepted")
 	}
+}
+
+func TestCloseEndsHandshakesOfAnOffer(t *testing.T) {
+	for _, stack := range []bool{false, true} {
+		s := newStack(t, Options{}, a4)
+		asked, ended := make(chan struct{}), make(chan error, 1)
+		o, err := s.OfferTCP(0, func(r TCPRequest) {
+			close(asked)
+			_, err := r.Accept()
+			ended <- err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Deliver([][]byte{syn(t, 1, netip.AddrPortFrom(a4, o.Port()))})
+		<-asked
+		if stack {
+			closes(t, s)
+		}
+		done := make(chan error, 1)
+		go func() { done <- o.Close() }()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatal("Close hangs")
+		}
+		if err := <-ended; err == nil {
+			t.Error("a handshake without its last packet was accepted")
+		}
+		closes(t, s)
+	}
+}
+
+func TestUndecidedCallersOfAnOfferAreBounded(t *testing.T) {
+	s := newStack(t, Options{MaxInFlight: 3}, a4)
+	release, arrived := make(chan struct{}), make(chan netip.AddrPort, 10)
+	o, err := s.OfferTCP(80, func(r TCPRequest) {
+		arrived <- r.Src()
+		<-release
+		r.Drop()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range uint16(6) {
+		// A caller that asks again is the same caller.
+		one := syn(t, n+1, netip.AddrPortFrom(a4, 80))
+		s.Deliver([][]byte{one})
+		s.Deliver([][]byte{one})
+	}
+	for range 3 {
+		<-arrived
+	}
+	close(release)
+	if err := o.Close(); err != nil { // waits for the handlers
+		t.Error(err)
+	}
+	if len(arrived) > 0 {
+		t.Errorf("%d callers more than three were decided about", len(arrived))
+	}
+	closes(t, s)
+}
+
+// syn is a SYN from a port of b4.
+func syn(t *testing.T, from uint16, to netip.AddrPort) []byte {
+	p := packet.AppendUDP(nil, netip.AddrPortFrom(b4, from), to, make([]byte, 12))
+	p[9] = byte(packet.TCP) // with the ports of the datagram
+	copy(p[24:], []byte{0, 0, 0, 1, 0, 0, 0, 0, 5 << 4, packet.SYN, 255, 255, 0, 0, 0, 0})
+	return fixed(t, p)
 }
 
 // fixed repairs the checksums of p.
