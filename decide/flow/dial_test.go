@@ -5,6 +5,7 @@ package flow_test
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"postern.dev/postern/decide/flow"
@@ -71,5 +72,48 @@ func TestGatewaysDialIntoTheirNetworksAlone(t *testing.T) {
 	g.Outbound = &snapshot.Interface{Network: w.s.Networks["tools"], Addr: addr("10.1.1.30"), Gateway: g}
 	if src, ok := flow.Dials(g, w.s.Networks["tools"]); !ok || src.Interface != g.Outbound {
 		t.Errorf("%+v, %v", src, ok)
+	}
+}
+
+// TestGatewayOfOneFamilyReachesNoGatewayOfTheOther: beyond the segment its server
+// has both families, on it the Gateway has its own address alone.
+func TestGatewayOfOneFamilyReachesNoGatewayOfTheOther(t *testing.T) {
+	w := newWorld(t)
+	six := addr("2001:db8::10")
+	edge := w.s.Gateways["edge"]
+	edge.Public = append(edge.Public, six)
+	w.s.Internet.Gateways[six] = edge
+	node := w.endpoint()
+	edge.Nodes = []*snapshot.Interface{{Owner: node.Owner, Network: node.Network, Subnet: node.Subnet, Addr: addr("10.0.2.40"), Gateway: edge, Groups: w.group("closed")}}
+	src, _ := flow.Dials(gatewayIn(w, model.ModeNone), nil)
+	for _, every := range []bool{false, true} {
+		v := flow.Judge(w.s, flow.Query{Source: src, Proto: sg.TCP, Dst: six, Port: 443}, every)
+		if v.Allowed() || v.Code != flow.RouteNone || !strings.Contains(v.Reason(v.Decided), "no address of the family of 2001:db8::10") {
+			t.Errorf("every %v: %s %s: %s", every, v.Outcome, v.Code, v.Reason(v.Decided))
+		}
+		for i := range v.Steps() {
+			if text := v.Reason(i); strings.Contains(text, "invalid") {
+				t.Error(text)
+			}
+		}
+	}
+	edge.Nodes = nil
+	if v := flow.Judge(w.s, flow.Query{Source: src, Proto: sg.TCP, Dst: edge.Public[0], Port: 443}, false); !v.Allowed() {
+		t.Errorf("its own family: %s %s", v.Outcome, v.Code)
+	}
+}
+
+func TestReasonKnowsOfTheManagedGroup(t *testing.T) {
+	w := newWorld(t)
+	node := gatewayIn(w, model.ModeExternal).Nodes[0]
+	node.Managed = w.group("in-managed", in("443", "0.0.0.0/0"))
+	v := flow.Judge(w.s, flow.Query{Source: flow.FromInterface(node), Proto: sg.TCP, Dst: addr("10.0.2.10"), Port: 443}, true)
+	var texts []string
+	for i := range v.Steps() {
+		texts = append(texts, v.Reason(i))
+	}
+	all := strings.Join(texts, "\n")
+	if !strings.Contains(all, "Gateway/in carries no security group of its own") || !strings.Contains(all, "Subnet/private carries no security group, which allows everything") {
+		t.Error(all)
 	}
 }

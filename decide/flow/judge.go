@@ -162,12 +162,16 @@ func (j *judge) groups(layer Layer, whose model.Ref, set *sg.Set, remote netip.A
 	if j.standing {
 		return true
 	}
-	if set == nil {
-		return j.add(Step{Layer: layer, Outcome: Skip, Code: decide.Allowed, Cause: NoGroups, Component: whose})
-	}
-	way := sg.Inbound
+	way, i := sg.Inbound, j.v.Target.Interface
 	if layer == LayerSGOut {
-		way = sg.Outbound
+		way, i = sg.Outbound, j.v.Query.Source.Interface
+	}
+	if set == nil {
+		cause := NoGroups
+		if i.Managed != nil && i.Owner == whose {
+			cause = NoOwnGroups
+		}
+		return j.add(Step{Layer: layer, Outcome: Skip, Code: decide.Allowed, Cause: cause, Component: whose})
 	}
 	d := decide.Judge(set, way, j.v.Query.Proto, remote, j.v.Query.Port)
 	outcome := Stop

@@ -35,6 +35,7 @@ const (
 	StaysInside   // a Gateway's own traffic, in a mode that does not reach the internet
 	Overlapped    // another prefix claims the address
 	NoGroups      // nothing carries a group at this level
+	NoOwnGroups   // a Gateway's interface carries its managed group alone
 	Unfiltered    // the resolver is not filtered by groups
 	PortClosed    // nothing listens
 	NotApproved   // the Endpoint's connection is not approved
@@ -90,6 +91,9 @@ func (s *Step) routeReason(q *Query) string {
 	case NotUnicast:
 		return fmt.Sprintf("%s is not the address of one machine; nothing is routed there.", addr)
 	case OtherFamily:
+		if !q.Source.Addr.IsValid() {
+			return fmt.Sprintf("The Gateway that calls has no address of the family of %s on the internet segment.", addr)
+		}
 		return fmt.Sprintf("%s has %s only, which leads nowhere near %s: the one is IPv4, the other IPv6.", s.Component, q.Source.Addr, addr)
 	case NoRoute:
 		return fmt.Sprintf("%s has no route %s %s.", s.Component, way, addr)
@@ -147,6 +151,8 @@ func (s *Step) groupReason(q *Query) string {
 	switch s.Cause {
 	case NoGroups:
 		return fmt.Sprintf("%s carries no security group, which allows everything at this level.", s.Component)
+	case NoOwnGroups:
+		return fmt.Sprintf("%s carries no security group of its own; its managed group is asked.", s.Component)
 	case Unfiltered:
 		return "The Network's resolver is not filtered by security groups."
 	}

@@ -200,6 +200,10 @@ func (j *judge) segment(whose model.Ref) bool {
 	t, dst := &j.v.Target, j.v.Query.Dst
 	step := Step{Layer: LayerRoute, Code: RouteInternet, Component: whose}
 	if g := j.s.Internet.Gateways[dst]; g != nil {
+		if src := &j.v.Query.Source; src.Server && !src.Addr.IsValid() {
+			// The server's own stack has both families, the Gateway on the segment one.
+			return j.noRoute(whose, OtherFamily)
+		}
 		t.Kind, t.Gateway = ToGateway, g
 		if len(g.Nodes) > 0 {
 			t.Interface = g.Nodes[0]
