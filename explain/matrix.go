@@ -18,6 +18,10 @@ import (
 // maxColumns bounds the callers of a Matrix.
 const maxColumns = 64
 
+var connections = map[snapshot.Connection]string{
+	snapshot.Pending: model.Pending, snapshot.Approved: model.Approved, snapshot.Rejected: model.Rejected,
+}
+
 // Matrix asks for every component of a Gateway from everywhere that may matter:
 // the internet, the management plane, the Links, and a Host of every Subnet, or
 // with all every Host. Each cell is what Explain answers to the same question:
@@ -36,6 +40,15 @@ func Matrix(w *World, gateway string, all bool) (*answer.Matrix, error) {
 		return nil, &model.Error{Kind: model.NotFound, Op: "matrix", Field: "gateway", Msg: msg}
 	}
 	m := &answer.Matrix{Gateway: g.Name, Mode: g.Mode, Revision: s.Revision, Rows: rowsOf(g, s.Base)}
+	if g.Outbound != nil {
+		m.Outbound = g.Outbound.Subnet.Name
+	}
+	for _, e := range g.Endpoints {
+		if m.Endpoints == nil {
+			m.Endpoints = map[string]string{}
+		}
+		m.Endpoints[e.Name] = connections[e.Connection]
+	}
 	m.Sources = callersOf(s, g, all)
 	if more := len(m.Sources) - maxColumns; more > 0 {
 		m.Sources, m.Omitted = m.Sources[:maxColumns], more

@@ -4,7 +4,9 @@
 package main
 
 import (
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -36,6 +38,32 @@ func TestApplyTellsWhatBecameOfEachResource(t *testing.T) {
 	var done wire.Applied
 	if err := json.Unmarshal([]byte(r.out), &done); err != nil || done.Results[0].Action != wire.Configured {
 		t.Errorf("%s, %v", r.out, err)
+	}
+}
+
+func TestConfigPrintsTheCA(t *testing.T) {
+	sh := newShell(t)
+	text := sh.ok("config", "ca")
+	block, rest := pem.Decode([]byte(text))
+	if block == nil || block.Type != "CERTIFICATE" || len(rest) > 0 {
+		t.Fatalf("no PEM, or more than that: %q", text)
+	}
+	if c, err := x509.ParseCertificate(block.Bytes); err != nil || !c.IsCA {
+		t.Errorf("no CA: %v, %v", c, err)
+	}
+	sh.fails([]string{"config", "ca", "--config", sh.file("bare.yaml", "address: https://192.0.2.1\n")}, "bare.yaml", "holds no ca")
+}
+
+func TestGatewaysShowBothAddresses(t *testing.T) {
+	sh := newShell(t)
+	sh.ok("apply", "-f", sh.file("world.yaml", world))
+	if out := sh.ok("get", "gateways"); strings.Contains(out, "PUBLIC") || strings.Count(out, "198.18.") != 1 {
+		t.Errorf("a Gateway that is not injected has one address: %s", out)
+	}
+	sh.ok("apply", "-f", sh.file("inner.yaml", "apiVersion: postern/v1\nkind: Subnet\nmetadata: {name: nodes}\nspec: {network: corp, cidr: 10.0.9.0/28}\n---\napiVersion: postern/v1\nkind: Gateway\nmetadata: {name: inner}\nspec: {region: eu-1, networkMode: external, subnet: nodes}\n"))
+	lines := strings.Split(sh.ok("get", "gateways"), "\n")
+	if !strings.Contains(lines[0], "PUBLIC") || !strings.Contains(lines[2], "198.18.") || !strings.Contains(lines[2], "10.0.9.") {
+		t.Errorf("an injected Gateway: %q", lines)
 	}
 }
 

@@ -35,8 +35,29 @@ func newConfigCommand(a *app) *cobra.Command {
 		},
 	}
 	wg.Flags().StringVar(&keyFile, "private-key", "", "file with the private key to use, as wg genkey prints it")
-	c.AddCommand(wg)
+	ca := &cobra.Command{
+		Use:   "ca",
+		Short: "Print the certificate of the private CA, for programs that call APIs",
+		Long:  "Prints the certificate that the client settings hold, in PEM: what curl takes with --cacert.",
+		Args:  cobra.NoArgs,
+		RunE:  func(*cobra.Command, []string) error { return a.printCA() },
+	}
+	c.AddCommand(wg, ca)
 	return c
+}
+
+// printCA prints what trusts the server: it is no secret, the rest of the client
+// settings is.
+func (a *app) printCA() error {
+	s, path, err := a.settings()
+	if err != nil {
+		return err
+	}
+	if s.CA == "" {
+		return &model.Error{Kind: model.NotFound, Position: model.Position{File: path}, Msg: "it holds no ca, so this server's certificates are those of a public CA, or the file was shortened; let postern server write it again"}
+	}
+	_, err = fmt.Fprintln(a.out, strings.TrimRight(s.CA, "\n"))
+	return err
 }
 
 func (a *app) wireguard(ctx context.Context, arg, keyFile string) error {

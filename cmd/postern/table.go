@@ -20,7 +20,7 @@ var details = map[model.Kind][]string{
 	model.KindHost:          {"SUBNET"},
 	model.KindLink:          {"NETWORK", "PREFIXES"},
 	model.KindPeering:       {"NETWORKS"},
-	model.KindGateway:       {"REGION"},
+	model.KindGateway:       {"REGION", "PUBLIC"},
 	model.KindEndpoint:      {"GATEWAY"},
 	model.KindAuthorization: {"GATEWAY", "GROUP", "PORTS"},
 	model.KindBackend:       {"TARGETS"},
@@ -48,7 +48,11 @@ func detail(o model.Object) []string {
 	case *model.Peering:
 		return []string{strings.Join(o.Spec.Networks, ",")}
 	case *model.Gateway:
-		return []string{o.Spec.Region}
+		public := ""
+		if o.Spec.Subnet != "" { // its ADDRESS is the private one
+			public = o.Status.PublicAddress
+		}
+		return []string{o.Spec.Region, public}
 	case *model.Endpoint:
 		return []string{o.Spec.Gateway}
 	case *model.SecurityGroupAuthorization:

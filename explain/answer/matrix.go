@@ -7,8 +7,12 @@ package answer
 type Matrix struct {
 	Gateway string `json:"gateway"`
 	// Mode is the Gateway's networkMode.
-	Mode     string `json:"mode"`
-	Revision int64  `json:"revision"`
+	Mode string `json:"mode"`
+	// Outbound is the Subnet of its outbound integration, if any, and Endpoints
+	// are the states of its Endpoints by their names.
+	Outbound  string            `json:"outbound,omitempty"`
+	Endpoints map[string]string `json:"endpoints,omitempty"`
+	Revision  int64             `json:"revision"`
 	// Sources are who was asked about, as questions name them.
 	Sources []string    `json:"sources"`
 	Rows    []MatrixRow `json:"rows"`

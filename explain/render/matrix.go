@@ -6,11 +6,13 @@ package render
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
 	"postern.dev/postern/explain/answer"
+	"postern.dev/postern/model"
 )
 
 // maxWidth is how wide a table may be before its rows become columns: there are
@@ -25,7 +27,7 @@ func Matrix(w io.Writer, m *answer.Matrix, o Options) error {
 	if width(grid) > maxWidth {
 		grid = turned(grid)
 	}
-	p.line("Gateway/%s, networkMode %s", m.Gateway, m.Mode)
+	p.line("Gateway/%s, networkMode %s", m.Gateway, networking(m))
 	p.line("")
 	p.grid(grid)
 	if m.Omitted > 0 {
@@ -41,6 +43,29 @@ func Matrix(w io.Writer, m *answer.Matrix, o Options) error {
 	}
 	_, err := io.WriteString(w, p.String())
 	return err
+}
+
+// networking names how a Gateway is networked: its mode, and what is added to it.
+func networking(m *answer.Matrix) string {
+	out := m.Mode
+	if m.Outbound != "" {
+		out += " + outbound integration"
+	}
+	open, others := 0, map[string]bool{}
+	for _, state := range m.Endpoints {
+		if state == model.Approved {
+			open++
+		} else {
+			others[state] = true
+		}
+	}
+	switch {
+	case open > 0:
+		out += " + private endpoint"
+	case len(others) > 0:
+		out += " + private endpoint (" + strings.Join(slices.Sorted(maps.Keys(others)), ", ") + ")"
+	}
+	return out
 }
 
 // cells are the table with its headings, the notes that it refers to, and the
