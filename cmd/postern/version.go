@@ -24,21 +24,26 @@ func newVersionCommand(a *app) *cobra.Command {
 	}
 }
 
+// buildVersion is the version alone.
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
 // versionLine is what postern version and --version print.
 func versionLine() string {
-	v, revision := version, ""
+	revision := ""
 	if info, ok := debug.ReadBuildInfo(); ok {
-		if v == "" {
-			v = info.Main.Version
-		}
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" {
 				revision = " " + s.Value
 			}
 		}
 	}
-	if v == "" {
-		v = "(devel)"
-	}
-	return fmt.Sprintf("postern %s%s %s %s/%s", v, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return fmt.Sprintf("postern %s%s %s %s/%s", buildVersion(), revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

@@ -1,0 +1,58 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package selfhosted
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"postern.dev/postern/selfhosted/eventlog"
+	"postern.dev/postern/selfhosted/setting"
+)
+
+// grace is how long requests under way have to finish: less than the 60 seconds
+// after which the original's manifests kill.
+const grace = 50 * time.Second
+
+// Run runs a gateway as a process until ctx ends. Settings that are wrong are an
+// error; they are in the log too, where those who look after deployments look.
+func Run(ctx context.Context, src setting.Sources, out io.Writer, version string) error {
+	s, notes, err := setting.Read(src)
+	if err != nil {
+		log := eventlog.New(out, setting.Log{Form: "text"}, false)
+		log.Error("GatewayStartup", "message", err.Error())
+		for _, n := range notes {
+			log.Warn("GatewayStartup", "name", n.Name, "from", n.Where, "message", n.Message)
+		}
+		return fmt.Errorf("settings of the gateway: %w", err)
+	}
+	log := eventlog.New(out, s.Log, terminal(out))
+	g, err := Start(ctx, Options{Settings: s, Notes: notes, Log: log, Version: version, Proxy: http.ProxyFromEnvironment})
+	if err != nil {
+		log.Error("GatewayStartup", "message", err.Error())
+		return err
+	}
+	<-ctx.Done()
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	if err := g.Shutdown(ending); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return nil
+}
+
+// terminal reports whether colours are of use.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
