@@ -199,7 +199,8 @@ func (t *trail) arrival() request.Arrival {
 	if h, ok := header(&t.q, "host"); ok {
 		a.Host = h
 	}
-	if d := request.Authority(a.Gateway, a.Endpoint, a.SNI); d != nil && a.TLS && t.q.ClientCertSubject != "" {
+	a.Present(t.shown)
+	if d := request.Authority(a.Gateway, a.Endpoint, a.SNI); d != nil && a.TLS && len(t.shown) == 0 && t.q.ClientCertSubject != "" {
 		a.ClientCert = &request.ClientCert{Domain: d.Name, Subject: t.q.ClientCertSubject}
 		t.assume("the authorities of Domain/" + d.Name + " vouch for the certificate of " + t.q.ClientCertSubject)
 	}

@@ -37,6 +37,10 @@ func (t *trail) webReason(s *request.Step) string {
 	case request.CodeAccepted:
 		return s.Component.String() + " answers " + request.StatusPath + " under its own name by itself; no API is asked."
 	case request.CodeClientCert:
+		if s.Note == request.NoteNotVouched {
+			return s.Component.String() + " asks for a client certificate, and its authorities do not vouch for that of " +
+				t.shown[0].Subject.String() + ": " + strings.TrimPrefix(a.Unvouched.Error(), "x509: ") + "; who shows it gets no connection."
+		}
 		return s.Component.String() + " refuses callers without a client certificate" + note + "."
 	case request.CodePublicAccessOff:
 		return s.Component.String() + " answers no callers from outside its Endpoints: its public access is off."

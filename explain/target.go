@@ -4,6 +4,8 @@
 package explain
 
 import (
+	"crypto/x509"
+	"encoding/pem"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -92,6 +94,33 @@ func (t *target) tell(address string) error {
 	}
 	t.told = a.Unmap()
 	return nil
+}
+
+// maxCertificates is how many certificates a caller shows at most.
+const maxCertificates = 16
+
+// certificates reads what a caller shows.
+func certificates(text string) ([]*x509.Certificate, error) {
+	if text == "" {
+		return nil, nil
+	}
+	var out []*x509.Certificate
+	for block, rest := pem.Decode([]byte(text)); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			return nil, invalid("clientCert", "holds a %s beside certificates; leave it out", strings.ToLower(block.Type))
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, invalid("clientCert", "certificate %d does not parse: %v", len(out)+1, err)
+		}
+		if out = append(out, c); len(out) > maxCertificates {
+			return nil, invalid("clientCert", "has more than %d certificates", maxCertificates)
+		}
+	}
+	if len(out) == 0 {
+		return nil, invalid("clientCert", "holds no certificate in PEM form")
+	}
+	return out, nil
 }
 
 // header finds a header field of the question by its lower-case name.

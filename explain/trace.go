@@ -4,6 +4,7 @@
 package explain
 
 import (
+	"crypto/x509"
 	"net/netip"
 	"strings"
 
@@ -22,6 +23,8 @@ type trail struct {
 	q    answer.Question
 	from source
 	to   target
+	// shown are the certificates that the caller shows.
+	shown []*x509.Certificate
 
 	answer.Answer
 	stops []stop
@@ -70,6 +73,9 @@ func follow(w *World, q answer.Question, ask *live) (*trail, error) {
 		return nil, err
 	}
 	if err := t.to.tell(q.ConnectTo); err != nil {
+		return nil, err
+	}
+	if t.shown, err = certificates(q.ClientCert); err != nil {
 		return nil, err
 	}
 	t.assume(w.Assumed...)

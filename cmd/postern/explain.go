@@ -41,11 +41,10 @@ func newExplainCommand(a *app) *cobra.Command {
 				q.Headers = append(q.Headers, answer.Header{Name: name, Value: strings.TrimSpace(value)})
 			}
 			if certificate != "" {
-				subject, err := subjectOf(certificate)
-				if err != nil {
+				var err error
+				if q.ClientCert, err = certificatesOf(certificate); err != nil {
 					return err
 				}
-				q.ClientCertSubject = subject
 			}
 			ans, err := a.explain(cmd.Context(), q, files)
 			if err != nil {
@@ -70,7 +69,7 @@ func newExplainCommand(a *app) *cobra.Command {
 	fl.StringArrayVarP(&headers, "header", "H", nil, "header field 'name: value'; may be repeated")
 	fl.BoolVarP(&q.Insecure, "insecure", "k", false, "the caller does not verify certificates")
 	fl.StringVar(&q.ConnectTo, "connect-to", "", "address that the caller connects to, whatever the name resolves to")
-	fl.StringVar(&certificate, "cert", "", "PEM file with the certificate that the caller shows")
+	fl.StringVar(&certificate, "cert", "", "PEM file with the certificate that the caller shows, and those that lead to an authority")
 	filesFlag(c, &files)
 	fl.Lookup("file").Usage = "ask these manifests instead of a server; may be repeated"
 	outputFlag(c, &f)
@@ -79,23 +78,30 @@ func newExplainCommand(a *app) *cobra.Command {
 	return c
 }
 
-// subjectOf reads the subject of the first certificate in a PEM file.
-func subjectOf(file string) (string, error) {
+// certificatesOf reads the certificates in a PEM file, and nothing else of it:
+// keys stay where they are.
+func certificatesOf(file string) (string, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return "", err
 	}
+	var out strings.Builder
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
 			continue
 		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return "", fmt.Errorf("%s: the certificate does not parse: %w", file, err)
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return "", fmt.Errorf("%s: a certificate does not parse: %w", file, err)
 		}
-		return c.Subject.String(), nil
+		block.Headers = nil
+		if err := pem.Encode(&out, block); err != nil {
+			return "", err
+		}
 	}
-	return "", fmt.Errorf("%s: there is no certificate in PEM form; give the file that the caller sends with --cert", file)
+	if out.Len() == 0 {
+		return "", fmt.Errorf("%s: there is no certificate in PEM form; give the file that the caller sends with --cert", file)
+	}
+	return out.String(), nil
 }
 
 // explain asks manifests if there are any, else the server.

@@ -17,7 +17,7 @@ import (
 	"testing"
 )
 
-func TestSubjectOfTakesTheFirstCertificate(t *testing.T) {
+func TestCertificatesOfTakesEveryCertificateAndNoKey(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -39,8 +39,10 @@ func TestSubjectOfTakesTheFirstCertificate(t *testing.T) {
 		}
 		return file
 	}
-	good := write("good.pem", &pem.Block{Type: "PRIVATE KEY", Bytes: []byte("no matter")}, &pem.Block{Type: "CERTIFICATE", Bytes: der})
-	if got, err := subjectOf(good); err != nil || got != "CN=till,O=Shop" {
+	shown := &pem.Block{Type: "CERTIFICATE", Bytes: der}
+	good := write("good.pem", &pem.Block{Type: "PRIVATE KEY", Bytes: []byte("no matter")}, shown, shown)
+	want := strings.Repeat(string(pem.EncodeToMemory(shown)), 2)
+	if got, err := certificatesOf(good); err != nil || got != want {
 		t.Errorf("%q, %v", got, err)
 	}
 	for file, want := range map[string]string{
@@ -48,7 +50,7 @@ func TestSubjectOfTakesTheFirstCertificate(t *testing.T) {
 		write("key.pem", &pem.Block{Type: "PRIVATE KEY"}):                   "no certificate",
 		write("bad.pem", &pem.Block{Type: "CERTIFICATE", Bytes: []byte{1}}): "does not parse",
 	} {
-		if _, err := subjectOf(file); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := certificatesOf(file); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", file, err)
 		}
 	}

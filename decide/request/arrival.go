@@ -4,6 +4,8 @@
 package request
 
 import (
+	"crypto/x509"
+	"errors"
 	"time"
 
 	"postern.dev/postern/snapshot"
@@ -29,6 +31,10 @@ type Arrival struct {
 	// ClientCert is the certificate that the caller showed and that was
 	// verified; nil if it showed none.
 	ClientCert *ClientCert
+	// Unvouched is why the authorities of the Domain that the handshake names do
+	// not vouch for the certificate that the caller is to show; nil if they do, or
+	// none is asked for. A question has it: such a handshake never ends.
+	Unvouched error
 	// Verify says that the caller still has to be content with the certificate.
 	// A question sets it; for a request that was received the caller has been.
 	Verify bool
@@ -72,6 +78,39 @@ type ClientCert struct {
 // of d verified.
 func (a *Arrival) shown(d *snapshot.Domain) bool {
 	return a.ClientCert != nil && a.ClientCert.Domain == d.Name
+}
+
+// Present notes the certificates that the caller is to show in the handshake, its
+// own first. They come to nothing where the name in the handshake is that of no
+// Domain which asks for one.
+func (a *Arrival) Present(chain []*x509.Certificate) {
+	d := Authority(a.Gateway, a.Endpoint, a.SNI)
+	if d == nil || !a.TLS || len(chain) == 0 {
+		return
+	}
+	if a.Unvouched = Vouch(d.ClientCA.Pool, chain, a.Now); a.Unvouched == nil {
+		a.ClientCert = &ClientCert{Domain: d.Name, Subject: chain[0].Subject.String()}
+	}
+}
+
+// errNoAuthorities is why nobody's certificate is taken.
+var errNoAuthorities = errors.New("the Domain has no authorities")
+
+// Vouch tells why authorities do not vouch for a client's certificates, as a TLS
+// server judges them that verifies one: for any that is shown, whether it has to
+// be or not. now is the present if it is zero.
+func Vouch(authorities *x509.CertPool, chain []*x509.Certificate, now time.Time) error {
+	if authorities == nil { // Verify would take the system's
+		return errNoAuthorities
+	}
+	o := x509.VerifyOptions{
+		Roots: authorities, Intermediates: x509.NewCertPool(), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	for _, c := range chain[1:] {
+		o.Intermediates.AddCert(c)
+	}
+	_, err := chain[0].Verify(o)
+	return err
 }
 
 // effective returns the method that counts. An override that could not be sent

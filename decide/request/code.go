@@ -66,6 +66,7 @@ const (
 	NoteNotYetValid     = "its time has not come"
 	NoteNoServerName    = "the caller named no server in the handshake"
 	NoteNoClientCert    = "the Domain requires a client certificate of its own authorities, and none was shown"
+	NoteNotVouched      = "the Domain's authorities do not vouch for the certificate that is shown"
 	NoteOtherHandshake  = "the Domain requires a client certificate of its own authorities, which is shown in a handshake that names the Domain"
 	NoteDefaultIdentity = "the certificate presented is for the execute-api names"
 )

@@ -103,6 +103,9 @@ func (j *judge) handshake() bool {
 			if !j.timely(h.Domain) {
 				return false
 			}
+			if j.a.Unvouched != nil {
+				return j.certificate(h.Domain, NoteNotVouched)
+			}
 			if !j.vouched(h.Domain) {
 				return j.certificate(h.Domain, NoteNoClientCert)
 			}
@@ -147,12 +150,13 @@ func (j *judge) vouched(d *snapshot.Domain) bool {
 	return d.ClientCA == nil || !d.ClientCA.Required || j.a.shown(d)
 }
 
-// certificate stops a request for d whose caller has shown no certificate. Where
+// certificate stops a request for d whose caller has shown no certificate that
+// its authorities vouch for. Where
 // the handshake is yet to come it fails; a request that was received is
 // answered.
 func (j *judge) certificate(d *snapshot.Domain, note string) bool {
 	j.v.stop(CodeClientCert, model.KindDomain, d.Name, note).Field = "spec.clientCA"
-	if (j.a.Asked || j.a.Verify) && note == NoteNoClientCert {
+	if note == NoteNotVouched || (j.a.Asked || j.a.Verify) && note == NoteNoClientCert {
 		j.v.Symptom = Handshake
 		return j.every
 	}

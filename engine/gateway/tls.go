@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"time"
 
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/engine/gateway/exchange"
@@ -118,25 +119,12 @@ func (st *state) certificate(g *snapshot.Gateway) *request.ClientCert {
 		return nil
 	}
 	if ca := h.Domain.ClientCA; ca.Bundle != st.bundle {
-		if !verify(st.chain, ca.Pool) {
+		if request.Vouch(ca.Pool, st.chain, time.Time{}) != nil {
 			return nil
 		}
 		st.bundle = ca.Bundle
 	}
 	return &st.cert
-}
-
-// verify holds a client's certificates to authorities.
-func verify(chain []*x509.Certificate, roots *x509.CertPool) bool {
-	o := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
-	if roots == nil {
-		return false
-	}
-	for _, c := range chain[1:] {
-		o.Intermediates.AddCert(c)
-	}
-	_, err := chain[0].Verify(o)
-	return err == nil
 }
 
 // serving finds the Gateway, other than by its address, whose certificate is

@@ -19,6 +19,10 @@ type Question struct {
 	// ClientCertSubject is the distinguished name (RFC 2253) of a certificate
 	// that the caller shows and that the Domain's authorities vouch for.
 	ClientCertSubject string `json:"clientCertSubject,omitempty"`
+	// ClientCert is the certificate that the caller shows, in PEM, and behind it
+	// those that lead to an authority. It is verified, and counts before
+	// ClientCertSubject.
+	ClientCert string `json:"clientCert,omitempty"`
 	// ConnectTo is an address that the caller connects to whatever the URL's
 	// name resolves to, as one does that is told it.
 	ConnectTo string `json:"connectTo,omitempty"`
