@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"postern.dev/postern/client/wire"
@@ -77,6 +78,7 @@ type Server struct {
 	management, configuration *handed
 	// fleet is the self-hosted gateways.
 	fleet *fleet.Fleet
+	index atomic.Pointer[tokenIndex]
 }
 
 const (

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -228,20 +229,40 @@ func (s *Server) tokenConditions(name string) []model.Condition {
 			note("TokenNearExpiry", "token "+c.Token+": "+warning)
 		}
 	}
-	ts, err := tokens(s.opts.Registry.Head())
+	ts, err := s.gatewayTokens(s.opts.Registry.Head())
 	if err != nil {
-		return append(out, model.Condition{Type: "Advice", Status: true, Reason: "TokensUnreadable", Message: err.Error()})
+		note("TokensUnreadable", err.Error())
 	}
-	made, good := false, false
-	for _, t := range ts {
-		if t.Subject == "selfhosted/"+name && t.Role == token.SelfHosted {
-			made, good = true, good || t.Valid(now)
-		}
-	}
-	if made && !good {
+	if of := ts[name]; len(of) > 0 && !slices.ContainsFunc(of, func(t token.Token) bool { return t.Valid(now) }) {
 		note("TokenExpired", "every token of the gateway has expired: it serves what it has, and gets nothing new; make one with postern token create --role selfhosted --for "+name)
 	}
 	return out
+}
+
+// tokenIndex is the tokens of self-hosted gateways in one Head, by gateway.
+type tokenIndex struct {
+	head *registry.Head
+	by   map[string][]token.Token
+}
+
+// gatewayTokens returns the tokens of self-hosted gateways, by gateway. What is
+// found is kept until something is stored: a list asks for each gateway.
+func (s *Server) gatewayTokens(h *registry.Head) (map[string][]token.Token, error) {
+	if x := s.index.Load(); x != nil && x.head == h {
+		return x.by, nil
+	}
+	ts, err := tokens(h)
+	if err != nil {
+		return nil, err
+	}
+	x := &tokenIndex{head: h, by: map[string][]token.Token{}}
+	for _, t := range ts {
+		if name, ok := strings.CutPrefix(t.Subject, "selfhosted/"); ok && t.Role == token.SelfHosted {
+			x.by[name] = append(x.by[name], t)
+		}
+	}
+	s.index.Store(x)
+	return x.by, nil
 }
 
 // connKey is where the context of a request holds its connection.

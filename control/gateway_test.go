@@ -85,7 +85,12 @@ func serveGateways(t testing.TB, p *plane, manifests string) *branch {
 	if manifests != "" {
 		p.apply(manifests)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return serveGatewaysAt(t, p, "127.0.0.1:0")
+}
+
+func serveGatewaysAt(t testing.TB, p *plane, addr string) *branch {
+	t.Helper()
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@
 package control
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -84,11 +85,15 @@ func keepKeys(e *registry.Edit, h *registry.Head, g *model.SelfHostedGateway, ke
 	if err != nil {
 		had = false // they are replaced
 	}
-	ts, err := tokens(h)
-	if err != nil {
-		return err
-	}
-	for _, t := range ts {
+	subject := []byte(`"selfhosted/` + name + `"`)
+	for _, data := range h.Documents(registry.KindToken) {
+		if !bytes.Contains(data, subject) {
+			continue // most are of others, and there may be thousands
+		}
+		var t token.Token
+		if err := json.Unmarshal(data, &t); err != nil {
+			return err
+		}
 		if t.Role == token.SelfHosted && t.Subject == "selfhosted/"+name && (!had || t.Key == "" || was.Sum(t.Key) != keys.Sum(t.Key)) {
 			e.Deletes = append(e.Deletes, store.Delete{Key: tokenKey(t.ID), IfRevision: store.Any})
 		}
