@@ -6,6 +6,7 @@ SECONDS  ?= 20
 CASES    ?= 10000
 REAL     ?= 20000
 KILLS    ?= 100
+GATEWAYS ?= 2000
 BACKUPS  ?= 500
 PACKAGES ?= ./...
 
@@ -16,7 +17,7 @@ golden   = $(shell grep -rl --include='*_test.go' '^var update = flag' . | xargs
 measured = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r -n 1 dirname | sort -u)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fuzz fuzz-long bench lab oracle acme property kills backups golden demo ci
+.PHONY: help build test lint fuzz fuzz-long bench lab oracle acme property kills backups gateways golden demo ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +68,9 @@ kills: ## the store against KILLS=100 kills
 
 backups: ## a self-hosted gateway's backup against BACKUPS=500 kills while it is written
 	POSTERN_BACKUP_KILLS=$(BACKUPS) $(GO) test -count=1 -timeout 10m -run Kill -v ./selfhosted/backup
+
+gateways: ## GATEWAYS=2000 self-hosted gateways connected to one management plane
+	POSTERN_GATEWAYS=$(GATEWAYS) $(GO) test -count=1 -timeout 10m -run 'EveryGateway' -v ./control
 
 golden: ## write what is into the golden files; read the diff
 	$(GO) test $(golden) -update
