@@ -45,14 +45,14 @@ func applyManifests(c *call) (any, error) {
 		return nil, err
 	}
 	c.etag = res.Revision
-	out := applied(os, warnings, res, dry)
-	refs := make([]model.Ref, len(out.Results))
-	for i, r := range out.Results {
-		refs[i] = r.Ref
-	}
 	conditions := res.Published.ConditionsOf
 	if dry {
 		conditions = c.foresee(res.Set)
+	}
+	out := applied(os, warnings, res, dry, conditions)
+	refs := make([]model.Ref, len(out.Results))
+	for i, r := range out.Results {
+		refs[i] = r.Ref
 	}
 	out.Warnings = append(out.Warnings, warn(refs, conditions)...)
 	return out, nil
@@ -111,8 +111,9 @@ func keepDeployment(stored *model.Set, o model.Object) model.Object {
 }
 
 // applied tells what became of each resource that was sent, and of those that
-// changed along with them.
-func applied(os []model.Object, warnings []string, res *registry.Result, dry bool) wire.Applied {
+// changed along with them; of conditions it takes what keeps them from being
+// served.
+func applied(os []model.Object, warnings []string, res *registry.Result, dry bool, conditions func(model.Ref) []model.Condition) wire.Applied {
 	out := wire.Applied{Revision: res.Revision, DryRun: dry, Results: []wire.Outcome{}, Warnings: warnings}
 	changes := map[model.Ref]registry.Change{}
 	for _, ch := range res.Changes {
@@ -128,8 +129,8 @@ func applied(os []model.Object, warnings []string, res *registry.Result, dry boo
 		if o := res.Set.Object(ref); o != nil {
 			x.ID = o.Base().Status.ID
 		}
-		if !dry {
-			x.NotReady = res.Published.NotReady(ref)
+		if x.Action != wire.Deleted {
+			x.NotReady = registry.NotReady(conditions(ref))
 		}
 		out.Results = append(out.Results, x)
 	}
@@ -175,7 +176,7 @@ func deleteManifests(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := wire.Applied{Revision: res.Revision, DryRun: dry, Results: []wire.Outcome{}, Warnings: orphaned(res.Changes)}
+	out := wire.Applied{Revision: res.Revision, DryRun: dry, Results: []wire.Outcome{}, Revoked: revoked(res.Changes), Warnings: orphaned(res.Changes)}
 	for _, ch := range res.Changes {
 		if ch.After == nil {
 			out.Results = append(out.Results, wire.Outcome{Ref: ch.Ref, Action: wire.Deleted})
@@ -251,7 +252,15 @@ func planManifests(c *call) (any, error) {
 		out.Gains, out.Losses = append(out.Gains, gains...), append(out.Losses, losses...)
 	}
 	// An apply warns of what it leaves as it is, too.
-	out.Warnings = append(out.Warnings, warn(refs, c.foresee(res.Set))...)
+	conditions := c.foresee(res.Set)
+	out.Warnings = append(out.Warnings, warn(refs, conditions)...)
+	told := map[model.Ref]bool{}
+	for _, r := range refs {
+		if x := registry.NotReady(conditions(r)); x != nil && res.Set.Has(r) && !told[r] {
+			told[r] = true
+			out.Warnings = append(out.Warnings, r.String()+" is not ready: "+x.Message)
+		}
+	}
 	return out, nil
 }
 

@@ -66,6 +66,24 @@ func notGranted(g *model.SecurityGroup, rule string) error {
 	return e
 }
 
+// revoked lists the granted rules that a change has taken out of groups that stay.
+func revoked(changes []registry.Change) []wire.RevokedRule {
+	var out []wire.RevokedRule
+	for _, ch := range changes {
+		before, _ := ch.Before.(*model.SecurityGroup)
+		after, _ := ch.After.(*model.SecurityGroup)
+		if before == nil || after == nil {
+			continue
+		}
+		for _, r := range before.Status.GrantedRules {
+			if !slices.ContainsFunc(after.Status.GrantedRules, func(x model.GrantedRule) bool { return x.Name == r.Name }) {
+				out = append(out, wire.RevokedRule{Group: ch.Ref, Rule: r.Name})
+			}
+		}
+	}
+	return out
+}
+
 // orphaned lists the rules that a change has left without an authorization.
 func orphaned(changes []registry.Change) []string {
 	var out []string

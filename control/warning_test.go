@@ -5,6 +5,7 @@ package control
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -88,6 +89,61 @@ func TestApplyAndPlanWarnOfWhatWaitsForADeployment(t *testing.T) {
 	}
 	if plan, err = c.Plan(t.Context(), read(t, fmt.Sprintf(petsAPI, "*"))); err != nil || len(plan.Warnings) > 0 {
 		t.Errorf("deployed, and yet: %q, %v", plan.Warnings, err)
+	}
+}
+
+// TestWhatWouldNotBeReadyIsForetold plans and applies what is stored and yet not
+// served: an Endpoint that nobody has approved, and a Stage without a Deployment.
+func TestWhatWouldNotBeReadyIsForetold(t *testing.T) {
+	p := newPlane(t)
+	c := p.client(p.admin)
+	os := read(t, world+"---\napiVersion: postern/v1\nkind: Stage\nmetadata: {name: pets.prod}\nspec: {}\n")
+	plan, err := c.Plan(t.Context(), os)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dry, err := c.Apply(t.Context(), os, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done, err := c.Apply(t.Context(), os, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := func(a wire.Applied) (out []string) {
+		for _, r := range a.Results {
+			if r.NotReady != nil {
+				out = append(out, r.Ref.String()+" is not ready: "+r.NotReady.Message)
+			}
+		}
+		return out
+	}
+	want := told(done)
+	if len(matching(want, "Endpoint/corp-ep")) != 1 {
+		t.Fatalf("applied: %q", want)
+	}
+	for what, told := range map[string][]string{"the plan": plan.Warnings, "the dry run": dry.Warnings, "the change": done.Warnings} {
+		if len(matching(told, "API/pets", "postern deploy pets --stage prod")) != 1 {
+			t.Errorf("%s does not tell of the Stage: %q", what, told)
+		}
+	}
+	if got := told(dry); !slices.Equal(got, want) {
+		t.Errorf("the dry run tells %q, the change %q", got, want)
+	}
+	var got []string
+	for _, w := range plan.Warnings {
+		if strings.Contains(w, " is not ready: ") {
+			got = append(got, w)
+		}
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("the plan tells %q, the change %q", got, want)
+	}
+	// An apply that changes nothing tells it again, and so does a plan.
+	if plan, err = c.Plan(t.Context(), os); err != nil || len(plan.Changes) > 0 || len(matching(plan.Warnings, " is not ready: ")) != len(want) {
+		t.Errorf("once more: %+v, %v", plan, err)
 	}
 }
 

@@ -85,7 +85,15 @@ type Applied struct {
 	Revision int64     `json:"revision"`
 	DryRun   bool      `json:"dryRun,omitempty"`
 	Results  []Outcome `json:"results"`
-	Warnings []string  `json:"warnings,omitempty"`
+	// Revoked are the granted rules that a cascading deletion takes along.
+	Revoked  []RevokedRule `json:"revoked,omitempty"`
+	Warnings []string      `json:"warnings,omitempty"`
+}
+
+// RevokedRule is a granted rule that a SecurityGroup has no longer.
+type RevokedRule struct {
+	Group model.Ref `json:"group"`
+	Rule  string    `json:"rule"`
 }
 
 // Plan answers what a change would do.

@@ -95,6 +95,9 @@ func (a *app) applied(done wire.Applied) error {
 		}
 		fmt.Fprintf(a.out, "%s %s%s%s\n", r.Ref, r.Action, id, suffix)
 	}
+	for _, r := range done.Revoked {
+		fmt.Fprintf(a.out, "%s rule %s revoked%s\n", r.Group, r.Rule, suffix)
+	}
 	for _, w := range done.Warnings {
 		fmt.Fprintln(a.err, "warning: "+oneLine(w))
 	}

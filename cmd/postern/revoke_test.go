@@ -95,9 +95,13 @@ func TestDeletionOfAnAuthorizationTellsOfItsOrphans(t *testing.T) {
 	}
 	sh.ok("revoke", "service-sg1", "orders-8080-8080")
 	sh.ok("revoke", "service-sg1", "orders-80-90")
+	dry = sh.run("delete", "securitygroupauthorization", "catalog", "--cascade", "--dry-run")
 	r = sh.run("delete", "securitygroupauthorization", "catalog", "--cascade")
-	if r.code != 0 || r.err != "" {
+	if r.code != 0 || r.err != "" || r.out != "SecurityGroupAuthorization/catalog deleted\nSecurityGroup/service-sg1 rule catalog-9000-9000 revoked\n" {
 		t.Errorf("%+v", r)
+	}
+	if want := strings.ReplaceAll(r.out, "\n", " (dry run)\n"); dry.out != want {
+		t.Errorf("the dry run tells %q, want %q", dry.out, want)
 	}
 	if out := sh.ok("get", "securitygroup", "service-sg1", "-o", "yaml"); strings.Contains(out, "grantedRules") {
 		t.Errorf("rules are left: %s", out)

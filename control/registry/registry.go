@@ -88,8 +88,12 @@ func (p *Published) ConditionsOf(r model.Ref) []model.Condition {
 func (p *Published) Set() *model.Set { return p.of.Set }
 
 // NotReady returns the condition that keeps a resource from being served.
-func (p *Published) NotReady(r model.Ref) *model.Condition {
-	for _, c := range p.conditions(r) {
+func (p *Published) NotReady(r model.Ref) *model.Condition { return NotReady(p.conditions(r)) }
+
+// NotReady returns the condition, of those of a resource, that keeps it from being
+// served.
+func NotReady(cs []model.Condition) *model.Condition {
+	for _, c := range cs {
 		if c.Type == "Ready" && !c.Status {
 			return &c
 		}
