@@ -25,14 +25,10 @@ type Settings struct {
 	Name string
 	// Endpoint is where the configuration is.
 	Endpoint Endpoint
-	// Token is sent as it is: GatewayKey ...; empty where a certificate is shown.
+	// Token is sent as it is: GatewayKey ....
 	Token model.Secret
 	// Expires is when the token does; zero if it does not say.
 	Expires time.Time
-	// CertificateDir holds the client certificate, if that is the mechanism, and
-	// Enrolment fetches the first.
-	CertificateDir string
-	Enrolment      model.Secret
 	// Insecure takes any certificate of the endpoint; CA is a file of authorities.
 	Insecure bool
 	CA       string
@@ -179,14 +175,9 @@ func (s *Settings) authenticate(v values) error {
 		if token == "" {
 			return fmt.Errorf("the mechanism is key, but %s is empty; %w", authKey, ErrNoAuth)
 		}
-	case "certificate":
-		return s.byCertificate(v)
 	case "azureadapp", "workloadidentity":
 		return fmt.Errorf("%s: %s; %w", token, withoutEntra, ErrNoAuth)
 	case "":
-		if v[authEnrolment] != "" {
-			return s.byCertificate(v)
-		}
 		if token = v[authKey]; token == "" {
 			return ErrNoAuth
 		}
@@ -199,20 +190,6 @@ func (s *Settings) authenticate(v values) error {
 		return fmt.Errorf("the token is of gateway %s, but %s is %s", name, gatewayName, s.Name)
 	}
 	s.Name, s.Expires, s.Token = name, expires, model.NewSecret(token)
-	return nil
-}
-
-func (s *Settings) byCertificate(v values) error {
-	s.Enrolment = model.NewSecret(v[authEnrolment])
-	if s.Name == "" {
-		return fmt.Errorf("with a certificate, %s has to be set", gatewayName)
-	}
-	if s.CertificateDir = v[authCertificate]; s.CertificateDir == "" {
-		s.CertificateDir = v[backupPath]
-	}
-	if s.CertificateDir == "" || s.CertificateDir == "none" {
-		return fmt.Errorf("without a backup, %s has to name the folder of the certificate", authCertificate)
-	}
 	return nil
 }
 
