@@ -35,11 +35,11 @@ func certificates(bundle string) ([]*x509.Certificate, error) {
 			break
 		}
 		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("block %d is %s; only certificates belong here", len(out)+1, block.Type)
+			return nil, fmt.Errorf("block %d is %s; remove it, only certificates belong here", len(out)+1, block.Type)
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("certificate %d does not parse: %w", len(out)+1, err)
+			return nil, fmt.Errorf("certificate %d does not parse: %w; copy it again, whole", len(out)+1, err)
 		}
 		out = append(out, c)
 	}
@@ -48,7 +48,7 @@ func certificates(bundle string) ([]*x509.Certificate, error) {
 		return nil, fmt.Errorf("%d of %d blocks are no whole PEM certificate; copy it again", n-len(out), n)
 	}
 	if len(out) == 0 {
-		return nil, errors.New("there is no PEM certificate in it")
+		return nil, errors.New("there is no PEM certificate in it; copy one, whole, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----")
 	}
 	return out, nil
 }
@@ -89,7 +89,7 @@ func (k *check) certificate(d *model.Domain) {
 	const field = "spec.tls.certificate"
 	c, err := tls.X509KeyPair([]byte(t.Certificate), []byte(t.Key.Reveal()))
 	if err != nil {
-		k.add(d, field, fmt.Errorf("the certificate and key cannot be used: %w", err))
+		k.add(d, field, unusable(err, t.Key))
 		return
 	}
 	chain, err := certificates(t.Certificate)
@@ -105,6 +105,17 @@ func (k *check) certificate(d *model.Domain) {
 		k.add(d, field, fmt.Errorf("callers will refuse it: %w", err))
 	}
 	k.add(d, field, checkChain(chain))
+}
+
+// unusable tells what to do about a certificate and a key that make no pair.
+func unusable(err error, key model.Secret) error {
+	switch {
+	case strings.Contains(err.Error(), "does not match public key"):
+		return errors.New("the key is not that of the first certificate; give the key with which that was requested, and begin the chain with the certificate for the Domain")
+	case strings.Contains(key.Reveal(), "ENCRYPTED"):
+		return errors.New("the key is encrypted and cannot be used; decrypt it: openssl pkey -in key.pem")
+	}
+	return fmt.Errorf("the certificate and key cannot be used: %w; copy both again, whole, from -----BEGIN to -----END", err)
 }
 
 // checkChain judges the order of a chain, and whether its first may serve.

@@ -55,8 +55,9 @@ func TestAGivenCertificateHasToBeOneThatCallersTake(t *testing.T) {
 		{"below a wildcard", "a.shop.example", wild, wildKey, ""},
 		{"another name's", "books.example", own, key, "callers will refuse it"},
 		{"a wildcard's that covers one name", "*.shop.example", own, key, "callers will refuse it"},
-		{"another key", "shop.example", own, otherKey, "cannot be used"},
-		{"no certificate", "shop.example", "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----", key, "cannot be used"},
+		{"another key", "shop.example", own, otherKey, "give the key with which that was requested"},
+		{"an encrypted key", "shop.example", own, model.NewSecret("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n"), "openssl pkey"},
+		{"no certificate", "shop.example", "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----", key, "copy both again"},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			objects := append(corp(), &model.Domain{Head: named(x.domain), Spec: model.DomainSpec{

@@ -104,7 +104,7 @@ func TestAChainIsInOrderAndBeginsWithTheDomainsOwn(t *testing.T) {
 		{"alone", []*signed{leaf}, "", ""},
 		{"a link left out", []*signed{leaf, root}, "", "certificate 1 (shop.example) is not signed by the next (CN=root)"},
 		{"out of order", []*signed{leaf, root, middle}, "", "not signed by the next"},
-		{"begins with the root", []*signed{root, middle, leaf}, "", "cannot be used"},
+		{"begins with the root", []*signed{root, middle, leaf}, "", "begin the chain with the certificate for the Domain"},
 		{"an authority's", []*signed{signer, root}, "", "is an authority's"},
 		{"signed by itself, as an authority's", []*signed{own}, "", "basicConstraints=CA:FALSE"},
 		{"signed by itself", []*signed{plain}, "", ""},

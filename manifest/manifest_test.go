@@ -30,6 +30,10 @@ f.yaml:7:8: Network/n: spec.dns: want an object, got a list`},
 		{"a number for text", "apiVersion: postern/v1\nkind: SecurityGroup\nmetadata: {name: n}\nspec:\n  network: n\n  rules:\n  - {direction: inbound, ports: [443], priority: 1.5}\n", `
 f.yaml:7:34: SecurityGroup/n: spec.rules[0].ports[0]: want text, got a number; write "443" with quotes
 f.yaml:7:50: SecurityGroup/n: spec.rules[0].priority: want a whole number, got 1.5`},
+		{"a number for a length of time", "apiVersion: postern/v1\nkind: Backend\nmetadata: {name: n}\nspec:\n  targets: [{host: a.example, port: 80}]\n  timeout: 10\n  health: {interval: 5, timeout: 0.5}\n", `
+f.yaml:6:12: Backend/n: spec.timeout: want a length of time, got a number; write it with its unit, such as 10s
+f.yaml:7:22: Backend/n: spec.health.interval: want a length of time, got a number; write it with its unit, such as 5s
+f.yaml:7:34: Backend/n: spec.health.timeout: want a length of time, got a number; write it with its unit, such as 0.5s`},
 		{"duplicate keys", head + "spec:\n  cidrs: [10.0.0.0/16]\n  cidrs: [10.1.0.0/16]\n", `
 f.yaml:6:3: spec.cidrs: the key "cidrs" stands twice, first on line 5; keep one`},
 		{"unknown kind and version", "apiVersion: v1\nkind: Netwrk\nmetadata: {name: n}\n---\nkind: network\n", `

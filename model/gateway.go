@@ -212,7 +212,7 @@ type BackendSpec struct {
 	LoadBalancing  string          `json:"loadBalancing,omitempty"`
 	Health         *BackendHealth  `json:"health,omitempty"`
 	Retries        json.RawMessage `json:"retries,omitempty"`
-	Timeout        string          `json:"timeout,omitempty"`
+	Timeout        string          `json:"timeout,omitempty" unit:"s"`
 	CircuitBreaker json.RawMessage `json:"circuitBreaker,omitempty"`
 }
 

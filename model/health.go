@@ -12,8 +12,8 @@ import (
 type BackendHealth struct {
 	// Path is asked for with GET; if empty, a connection is enough.
 	Path           string `json:"path,omitempty"`
-	Interval       string `json:"interval,omitempty"`
-	Timeout        string `json:"timeout,omitempty"`
+	Interval       string `json:"interval,omitempty" unit:"s"`
+	Timeout        string `json:"timeout,omitempty" unit:"s"`
 	UnhealthyAfter int    `json:"unhealthyAfter,omitempty"`
 	HealthyAfter   int    `json:"healthyAfter,omitempty"`
 }

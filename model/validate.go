@@ -179,6 +179,9 @@ func (c *check) reference(r Reference) {
 		c.fail(r.Field, "${%s.%s}: there is no %s %q%s", r.Ref, r.Attribute, r.Ref.Kind, r.Ref.Name, c.near(r.Ref))
 		return
 	}
+	if api := (Ref{KindAPI, APIName(r.Ref.Name)}); r.Ref.Kind == KindStage && !c.deleted[api] && !c.s.Has(api) {
+		return // whoever names a Stage names its API too, which is told of
+	}
 	c.fail(r.Field, "there is no %s %q%s", r.Ref.Kind, r.Ref.Name, c.near(r.Ref))
 }
 

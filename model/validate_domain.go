@@ -87,11 +87,11 @@ func (c *check) domainTLS(d *Domain) {
 			c.fail("spec.tls.key", "is missing; give the key in PEM beside the certificate")
 		case given:
 			if !hasCertificate(t.Certificate) {
-				c.fail("spec.tls.certificate", "is no PEM certificate")
+				c.fail("spec.tls.certificate", "is no PEM certificate; write it as a block (certificate: |) with its lines from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----")
 			}
 			// A redacted one is told of where it is looked for.
 			if !t.Key.Redacted() && !strings.Contains(t.Key.Reveal(), "PRIVATE KEY-----") {
-				c.fail("spec.tls.key", "is no PEM private key")
+				c.fail("spec.tls.key", "is no PEM private key; write it as a block (key: |) with its lines from -----BEGIN to -----END, as openssl pkey prints it")
 			}
 		}
 		if t.ACME != nil {
@@ -101,7 +101,7 @@ func (c *check) domainTLS(d *Domain) {
 	if ca := d.Spec.ClientCA; ca != nil {
 		c.oneOf("spec.clientCA.mode", ca.Mode, ClientOptional, ClientRequired)
 		if !hasCertificate(ca.Bundle) {
-			c.fail("spec.clientCA.bundle", "is no bundle of PEM certificates")
+			c.fail("spec.clientCA.bundle", "is no bundle of PEM certificates; "+writeBundle)
 		}
 	}
 }
@@ -127,9 +127,11 @@ func (c *check) acme(d *Domain, a *DomainACME) {
 	}
 	c.unique(at+".challenges", a.Challenges)
 	if a.Roots != "" && !hasCertificate(a.Roots) {
-		c.fail(at+".roots", "is no bundle of PEM certificates")
+		c.fail(at+".roots", "is no bundle of PEM certificates; "+writeBundle)
 	}
 }
+
+const writeBundle = "write it as a block (|) with every certificate from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----"
 
 // What stands in a mailto URL without being escaped.
 var emailAddress = regexp.MustCompile(`^[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9.-]{1,255}$`)

@@ -15,7 +15,8 @@ import (
 )
 
 // Decode moves n into what v points to and returns everything that does not
-// fit; path is that of n itself. Null leaves a value as it is.
+// fit; path is that of n itself. Null leaves a value as it is. A field with the
+// tag unit is a text that has to be written with one, such as "s".
 func Decode(n *Node, v any, path string) []*Problem {
 	d := &decoder{}
 	d.value(n, reflect.ValueOf(v).Elem(), path)
@@ -149,6 +150,10 @@ func (d *decoder) structure(n *Node, v reflect.Value, path string) {
 		}
 		if at < 0 {
 			d.problems = append(d.problems, Unknown(Join(path, f.Name), f, known(fields)))
+			continue
+		}
+		if unit := v.Type().Field(at).Tag.Get("unit"); unit != "" && f.Value.Kind == Number {
+			d.add(f.Value, Join(path, f.Name), "want a length of time, got a number; write it with its unit, such as %s%s", clip(f.Value.Text), unit)
 			continue
 		}
 		d.value(f.Value, v.Field(at), Join(path, f.Name))
