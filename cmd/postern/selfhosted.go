@@ -11,8 +11,98 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
+	"postern.dev/postern/client/wire"
 	"postern.dev/postern/model"
 )
+
+// selfHostedRole is the role of a self-hosted gateway's token, and the kind in
+// its subject.
+const selfHostedRole = "selfhosted"
+
+// gatewaySettings prints the settings of a self-hosted gateway, or writes them to
+// a file, and says what will not work.
+func (a *app) gatewaySettings(f format, file string, made wire.CreatedToken) error {
+	s := made.Settings
+	text := settingsText(made)
+	if file != "" {
+		if err := writePrivate(file, []byte(text)); err != nil {
+			return fmt.Errorf("token %s is made, but not kept: %w", made.ID, err)
+		}
+		made.Value = ""
+	}
+	return a.print(f, made, func() error {
+		works := map[string]bool{}
+		for _, l := range s.Links {
+			works[l.Protocol] = works[l.Protocol] || l.Works
+		}
+		for _, protocol := range []string{"v2", "v1"} {
+			if works[protocol] {
+				continue
+			}
+			fmt.Fprintf(a.err, "no way leads from %s to the control plane by protocol %s:\n", s.From, protocol)
+			for _, l := range s.Links {
+				if l.Protocol == protocol {
+					fmt.Fprintf(a.err, "  %s:%d: %s %s\n", l.Host, l.Port, l.Code, l.Reason)
+				}
+			}
+			fmt.Fprintf(a.err, "  postern explain --from %s https://%s:%d/ServiceStatus says what would help\n", s.From, s.Links[len(s.Links)-1].Host, s.Links[len(s.Links)-1].Port)
+		}
+		if file != "" {
+			_, err := fmt.Fprintf(a.out, "token %s is in %s, with the settings of SelfHostedGateway/%s; it is good until %s\n", made.ID, file, s.Name, made.Expires.Format(time.RFC3339))
+			return err
+		}
+		fmt.Fprintln(a.err, "shown this once; give it to postern gateway as a file, or as its environment")
+		_, err := a.out.Write([]byte(text))
+		return err
+	})
+}
+
+// settingsText is a file of settings for postern gateway.
+func settingsText(made wire.CreatedToken) string {
+	s := made.Settings
+	var b strings.Builder
+	fmt.Fprintf(&b, "# SelfHostedGateway/%s, from %s. Token %s (%s key) is good until %s.\n", s.Name, s.From, made.ID, made.Key, made.Expires.Format(time.RFC3339))
+	fmt.Fprintf(&b, "# Protocol v2\nconfig.service.endpoint=%s\n", s.V2)
+	fmt.Fprintf(&b, "# Protocol v1, in its place\n#config.service.endpoint=%s\n", s.V1)
+	fmt.Fprintf(&b, "config.service.auth=%s\n", made.Value)
+	fmt.Fprintf(&b, "# With the private CA: what postern config ca prints\n#config.service.ca=ca.pem\n")
+	return b.String()
+}
+
+func newTokenRotateCommand(a *app) *cobra.Command {
+	var f format
+	var key string
+	c := &cobra.Command{
+		Use: "rotate NAME --key KEY", Short: "Make a key of a self-hosted gateway anew; the tokens that it signed end", Args: cobra.ExactArgs(1),
+		Long: "Each SelfHostedGateway has two keys. To change them without a gap: make a token with --key secondary, give it to the\n" +
+			"gateway, rotate primary; and the other way round the next time.",
+		ValidArgsFunction: func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+			return a.namesOf(cmd.Context(), []model.Kind{model.KindSelfHosted}), cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			r, err := c.RotateKey(cmd.Context(), strings.TrimPrefix(args[0], selfHostedRole+"/"), key)
+			if err != nil {
+				return err
+			}
+			return a.print(f, r, func() error {
+				_, err := fmt.Fprintf(a.out, "SelfHostedGateway/%s has a new %s key; tokens that ended with the old one: %d\n", r.Name, r.Key, r.Revoked)
+				return err
+			})
+		},
+	}
+	c.Flags().StringVar(&key, "key", "", "primary or secondary")
+	_ = c.MarkFlagRequired("key") // fails only for a flag that does not exist
+	completeFlag(c, "key", "primary", "secondary")
+	outputFlag(c, &f)
+	return c
+}
 
 // selfHosted is what a SelfHostedGateway has in the columns of its kind: of its
 // instances the versions, the oldest revision and age, who was heard of last,

@@ -6,6 +6,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,7 +18,7 @@ import (
 
 func newTokenCommand(a *app) *cobra.Command {
 	c := &cobra.Command{Use: "token", Short: "Make, list and revoke tokens"}
-	c.AddCommand(newTokenCreateCommand(a), newTokenListCommand(a), newTokenRevokeCommand(a))
+	c.AddCommand(newTokenCreateCommand(a), newTokenListCommand(a), newTokenRevokeCommand(a), newTokenRotateCommand(a))
 	return c
 }
 
@@ -28,7 +29,9 @@ func newTokenCreateCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "create --role ROLE [--for SUBJECT] [--settings FILE]", Short: "Make a token and print it, this once", Args: cobra.NoArgs,
 		Long: "Programs send the token as Authorization: Bearer. --settings writes a FILE for postern --config, with\n" +
-			"the address and the CA of this server and the token, for who is to use it.",
+			"the address and the CA of this server and the token, for who is to use it. A selfhosted token comes with the\n" +
+			"settings of its gateway, for both protocols, at the host name and port that will work from where it stands; --settings\n" +
+			"writes these to FILE.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -38,9 +41,15 @@ func newTokenCreateCommand(a *app) *cobra.Command {
 			if _, err := os.Lstat(file); file != "" && err == nil {
 				return usage("--settings %s exists already; name another file", file)
 			}
+			if t.Role == selfHostedRole && t.Subject != "" && !strings.Contains(t.Subject, "/") {
+				t.Subject = selfHostedRole + "/" + t.Subject
+			}
 			made, err := c.CreateToken(cmd.Context(), t)
 			if err != nil {
 				return err
+			}
+			if made.Settings != nil {
+				return a.gatewaySettings(f, file, made)
 			}
 			if file != "" {
 				if err := a.saveToken(file, made.Value); err != nil {
@@ -61,10 +70,12 @@ func newTokenCreateCommand(a *app) *cobra.Command {
 	}
 	fl := c.Flags()
 	fl.StringVar(&t.Role, "role", "", "admin, publisher, viewer, host or selfhosted")
-	fl.StringVar(&t.Subject, "for", "", "host/NAME or link/NAME for a host token, selfhosted/NAME for a selfhosted one")
-	fl.StringVar(&t.Lifetime, "lifetime", "", "how long it is valid, such as 720h; default until revoked")
+	fl.StringVar(&t.Subject, "for", "", "host/NAME or link/NAME for a host token, selfhosted/NAME, or NAME, for a selfhosted one")
+	fl.StringVar(&t.Key, "key", "", "key that a selfhosted token is signed with, primary or secondary; default primary")
+	fl.StringVar(&t.Lifetime, "lifetime", "", "how long it is valid, such as 720h; default until revoked, or 720h, which is the longest, for a selfhosted one")
 	fl.StringVar(&t.Comment, "comment", "", "what it is for")
 	fl.StringVar(&file, "settings", "", "write client settings with the token to this file, mode 0600, rather than print it")
+	completeFlag(c, "key", "primary", "secondary")
 	completeFlag(c, "role", "admin", "publisher", "viewer", "host", "selfhosted")
 	outputFlag(c, &f)
 	_ = c.MarkFlagRequired("role") // fails only for a flag that does not exist
@@ -102,9 +113,9 @@ func newTokenListCommand(a *app) *cobra.Command {
 					if !t.Expires.IsZero() {
 						expires = t.Expires.Format(time.RFC3339)
 					}
-					rows[i] = []string{t.ID, t.Role, t.Subject, t.Created.Format(time.RFC3339), expires, t.Comment}
+					rows[i] = []string{t.ID, t.Role, t.Subject, t.Created.Format(time.RFC3339), expires, t.Key, t.Comment}
 				}
-				return a.columns([]string{"ID", "ROLE", "FOR", "CREATED", "EXPIRES", "COMMENT"}, rows)
+				return a.columns([]string{"ID", "ROLE", "FOR", "CREATED", "EXPIRES", "KEY", "COMMENT"}, rows)
 			})
 		},
 	}

@@ -1,0 +1,98 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"postern.dev/postern/explain/answer"
+	"postern.dev/postern/model"
+)
+
+const shopWorld = world + `---
+apiVersion: postern/v1
+kind: SelfHostedGateway
+metadata: {name: shop}
+spec: {gateway: gw, apis: [pets], attach: link/hq, location: Ulm}
+`
+
+func TestTokenOfASelfHostedGatewayComesWithItsSettings(t *testing.T) {
+	sh := newShell(t)
+	sh.answer = answer.Answer{Verdict: answer.Allow}
+	sh.ok("apply", "-f", sh.file("shop.yaml", shopWorld))
+	out := sh.ok("token", "create", "--role", "selfhosted", "--for", "shop")
+	for _, want := range []string{
+		"SelfHostedGateway/shop, from link/hq", "(primary key)",
+		"\nconfig.service.endpoint=gw.configuration.postern.internal\n",
+		"\n#config.service.endpoint=https://gw.management.postern.internal/subscriptions/",
+		"\nconfig.service.auth=GatewayKey shop&20",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in\n%s", want, out)
+		}
+	}
+	if r := sh.run("token", "create", "--role", "selfhosted", "--for", "selfhosted/shop", "--key", "secondary", "--settings", "shop.env"); r.code != 0 || strings.Contains(r.out, "GatewayKey") {
+		t.Errorf("%+v", r)
+	}
+	b, err := os.ReadFile("shop.env")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat("shop.env"); err != nil || info.Mode().Perm() != 0o600 || !strings.Contains(string(b), "config.service.auth=GatewayKey shop&") {
+		t.Errorf("%v %v\n%s", info, err, b)
+	}
+	list := sh.ok("token", "list")
+	if strings.Count(list, "selfhosted/shop") != 2 || !strings.Contains(list, "secondary") {
+		t.Errorf("list\n%s", list)
+	}
+	if out := sh.ok("token", "rotate", "shop", "--key", "primary"); !strings.Contains(out, "ended with the old one: 1") {
+		t.Errorf("rotate: %s", out)
+	}
+	if list := sh.ok("token", "list"); strings.Count(list, "selfhosted/shop") != 1 {
+		t.Errorf("after the rotation\n%s", list)
+	}
+	sh.fails([]string{"token", "rotate", "absent", "--key", "primary"}, "SelfHostedGateway/absent")
+	sh.fails([]string{"token", "rotate", "shop", "--key", "third"}, "primary or secondary")
+	sh.fails([]string{"token", "create", "--role", "selfhosted", "--for", "absent"}, "SelfHostedGateway/absent")
+	sh.fails([]string{"token", "create", "--role", "viewer", "--key", "primary"}, "leave it out")
+}
+
+func TestTokenTellsWhatKeepsItsGatewayAway(t *testing.T) {
+	sh := newShell(t)
+	sh.answer = answer.Answer{Verdict: answer.Deny, Code: "sg/no-inbound-rule", Hops: []answer.Hop{{Reason: "no rule admits 192.168.0.5"}}}
+	sh.ok("apply", "-f", sh.file("shop.yaml", shopWorld))
+	r := sh.run("token", "create", "--role", "selfhosted", "--for", "shop")
+	for _, want := range []string{"by protocol v2", "by protocol v1", "gw.management.postern.internal:3443: sg/no-inbound-rule no rule admits", "postern explain --from link/hq"} {
+		if !strings.Contains(r.err, want) {
+			t.Errorf("%q is missing in\n%s", want, r.err)
+		}
+	}
+}
+
+func TestSelfHostedGatewaysAreListed(t *testing.T) {
+	sh := newShell(t)
+	sh.ok("apply", "-f", sh.file("shop.yaml", shopWorld))
+	out := sh.ok("get", "selfhosted")
+	for _, want := range []string{"GATEWAY", "APIS", "INSTANCES", "shop", "0/0", "pets"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in\n%s", want, out)
+		}
+	}
+	g := &model.SelfHostedGateway{Spec: model.SelfHostedGatewaySpec{Gateway: "gw", APIs: []string{"pets", "orders"}}}
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	g.Status.Instances = []model.Instance{
+		{Name: "a", Version: "v2", Revision: 9, Age: 1, Seen: at},
+		{Name: "b", Version: "v1", Revision: 7, Age: 90, Seen: at.Add(-time.Hour), Offline: true, LastError: "no\nluck"},
+	}
+	if got, want := selfHosted(g), []string{"gw", "pets,orders", "1/2", "v1,v2", "7", "1m30s", "2026-01-02T03:04:05Z", "b: no luck"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if out := sh.ok("describe", "selfhosted/shop"); !strings.Contains(out, "NotDeployed") || !strings.Contains(out, "location: Ulm") {
+		t.Errorf("describe\n%s", out)
+	}
+}
