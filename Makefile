@@ -17,7 +17,7 @@ golden   = $(shell grep -rl --include='*_test.go' '^var update = flag' . | xargs
 measured = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r -n 1 dirname | sort -u)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fuzz fuzz-long bench lab oracle acme property kills backups gateways golden demo ci
+.PHONY: help build test lint fuzz fuzz-long bench lab oracle acme property kills backups deploy gateways golden demo ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ backups: ## a self-hosted gateway's backup against BACKUPS=500 kills while it is
 
 gateways: ## GATEWAYS=2000 self-hosted gateways connected to one management plane
 	POSTERN_GATEWAYS=$(GATEWAYS) $(GO) test -count=1 -timeout 10m -run 'EveryGateway' -v ./control
+
+deploy: ## the manifests in deploy/ against the types of Kubernetes; downloads them
+	cd deploy/check && $(GO) test -count=1 ./...
 
 golden: ## write what is into the golden files; read the diff
 	$(GO) test $(golden) -update
