@@ -125,6 +125,7 @@ func (t *trail) absorb(b *trail) {
 		t.find(f.Code, f.Component, f.Message)
 	}
 	t.assume(b.Assumptions...)
+	t.supposed = append(t.supposed, b.supposed...)
 	if b.Verdict == answer.Unknown && t.Verdict == answer.Allow {
 		t.Verdict, t.Symptom = answer.Unknown, answer.Symptom{}
 	}
@@ -138,6 +139,7 @@ func (t *trail) others(more []*trail) {
 		h.Out["to"] += ", " + b.leg.url()
 		h.Reason = strings.TrimSuffix(h.Reason, ".") + ", or to " + b.leg.url() + "."
 		t.assume(b.Assumptions...)
+		t.supposed = append(t.supposed, b.supposed...)
 	}
 }
 

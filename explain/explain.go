@@ -19,7 +19,7 @@ func Explain(ctx context.Context, w *World, q answer.Question) (*answer.Answer, 
 	if err != nil {
 		return nil, err
 	}
-	t, err := follow(w, q, w.live(ctx))
+	t, err := follow(w, q, w.live(ctx), names{})
 	if err != nil {
 		return nil, err
 	}

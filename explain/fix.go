@@ -33,6 +33,10 @@ const (
 type search struct {
 	tries, asked int
 	until        time.Time
+	// supposed are the names that the question itself takes to be public, and
+	// looks says that they could be looked up.
+	supposed []string
+	looks    bool
 	// before is who gets through as things are; nil until it is asked.
 	before *Reachability
 }
@@ -43,7 +47,7 @@ func (s *search) spent() bool { return time.Now().After(s.until) }
 // fixes proposes changes for each blocker, tries each one together with what
 // the other blockers need, and returns those that let the request through.
 func fixes(t *trail) []answer.Fix {
-	s := &search{until: time.Now().Add(maxTime)}
+	s := &search{until: time.Now().Add(maxTime), supposed: t.supposed, looks: t.live.looks()}
 	out := []answer.Fix{}
 	seen := map[string]bool{}
 	stops := t.stops
@@ -184,7 +188,7 @@ func (s *search) step(w *chain, t *trail, at stop, c *change) bool {
 func (s *search) solve(w *chain, depth int) bool {
 	t := w.end
 	if t.Verdict == answer.Allow {
-		return true
+		return s.sound(w)
 	}
 	stops := t.stops
 	if t.Verdict == answer.Unknown {
@@ -207,6 +211,16 @@ func (s *search) solve(w *chain, depth int) bool {
 		}
 	}
 	return false
+}
+
+// sound tells whether the end of a way rests on no name that has to be taken to
+// be public: not where that could have been looked up, had it been asked about,
+// nor where it is a change of the backend that leads there.
+func (s *search) sound(w *chain) bool {
+	if !slices.ContainsFunc(w.end.supposed, func(n string) bool { return !slices.Contains(s.supposed, n) }) {
+		return true
+	}
+	return !s.looks && !slices.ContainsFunc(w.stops, func(x stop) bool { return x.by != nil })
 }
 
 // apply asks again with c. A change that is refused, as one that would break
@@ -238,7 +252,7 @@ func (s *search) apply(t *trail, c *change) (*trail, bool) {
 	if c.ask != nil {
 		q = *c.ask
 	}
-	next, err := trace(w, q)
+	next, err := follow(w, q, nil, t.names)
 	return next, err == nil
 }
 

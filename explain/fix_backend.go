@@ -165,7 +165,7 @@ func integrate(b *trail) []change {
 
 // egress proposes to let the server dial where the backend is.
 func egress(b *trail, s stop) []change {
-	a := b.to.addr
+	a := b.flow.Query.Dst
 	if s.flow.Cause != flow.EgressForbidden && s.flow.Cause != flow.PrivateAddress || !a.IsValid() {
 		return nil
 	}

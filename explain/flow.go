@@ -40,8 +40,11 @@ func (t *trail) way(addrs []netip.Addr) {
 		all[i] = flow.Judge(t.s, flow.Query{
 			Source: t.from.flow, Proto: t.to.proto, Dst: a, Port: t.to.port, LinkDown: t.w.linkDown,
 		}, true)
-		if taken < 0 && all[i].Outcome == flow.Deliver {
-			taken = i
+		if all[i].Outcome == flow.Deliver {
+			t.open = append(t.open, a)
+			if taken < 0 {
+				taken = i
+			}
 		}
 	}
 	t.flow = all[max(taken, 0)]

@@ -69,7 +69,7 @@ func (t *trail) dial(d *request.Destination) *trail {
 	if d.Backend != nil {
 		l.component = model.Ref{Kind: model.KindBackend, Name: d.Backend.Name}.String()
 	}
-	b := &trail{w: t.w, s: t.s, q: t.q, leg: l, web: t.web}
+	b := &trail{w: t.w, s: t.s, q: t.q, leg: l, web: t.web, live: t.live, names: t.names}
 	b.Verdict = answer.Allow
 	b.to = target{scheme: d.Scheme, port: d.Port, proto: sg.TCP, host: l.at}
 	if a, err := netip.ParseAddr(d.Host); err == nil {
@@ -128,14 +128,21 @@ func (t *trail) backendName() []netip.Addr {
 		t.hop(h)
 		return addrs
 	}
-	switch n := t.from.net; {
-	case len(v.Forwarders(n)) > 0:
+	n := t.from.net
+	forwarded, elsewhere := len(v.Forwarders(n)) > 0, n == nil && v.Zone == nil
+	if forwarded || elsewhere && !t.from.flow.Confined() {
+		if a, ok := t.lookup(l.d); ok {
+			return t.looked(h, &a)
+		}
+	}
+	switch {
+	case forwarded:
 		t.Verdict = answer.Unknown
 		t.assume("what " + v.Name + " resolves to is asked of the forwarders of Network/" + n.Name + " and not known here")
 		h.Code = name.Answered
 		h.Reason = "Postern does not hold " + v.Name + "; the forwarders of Network/" + n.Name + " are asked."
 		t.hop(h)
-	case n == nil && v.Zone == nil:
+	case elsewhere:
 		t.elsewhere(h)
 	default:
 		if ref, ok := t.w.named(v.Name); ok {
@@ -148,8 +155,23 @@ func (t *trail) backendName() []netip.Addr {
 	return nil
 }
 
-// elsewhere goes on with a name that only the server's own resolver knows: it is
-// taken to be public. Whether groups admit a Gateway to it is known only if they
+// looked goes on with what the server's look-up of a name came to: the Gateway
+// dials those of the addresses that are of its own family, if there are any.
+func (t *trail) looked(h answer.Hop, a *answered) []netip.Addr {
+	h.Component, h.Code, h.Reason, h.Evidence = t.leg.component, name.Answered, a.reason, evidenceProbe
+	if len(a.addrs) == 0 {
+		h.Outcome, h.Code = answer.Stop, a.code
+		t.stop(h, unreachable, stop{web: -1})
+		return nil
+	}
+	h.Outcome = answer.Pass
+	h.Out = map[string]string{"addresses": join(a.addrs)}
+	t.hop(h)
+	return t.from.flow.OwnFamily(a.addrs)
+}
+
+// elsewhere goes on with a name that only the server's own resolver knows, where
+// that cannot be asked: it is taken to be public. Whether groups admit a Gateway to it is known only if they
 // do so, or do not, for any public address.
 func (t *trail) elsewhere(h answer.Hop) {
 	l := t.leg
@@ -158,12 +180,20 @@ func (t *trail) elsewhere(h answer.Hop) {
 	confined := t.from.flow.Confined()
 	if confined {
 		h.Reason = "Postern does not hold " + t.to.name + ", and nobody else is asked."
+	} else if t.live.looks() {
+		h.Outcome, h.Evidence = answer.Pass, evidenceProbe
+		h.Reason = "Postern does not hold " + t.to.name + "; the server's own resolver was asked, and no answer came in time."
 	}
 	t.hop(h)
 	n := len(t.Hops)
 	t.flow = flow.Judge(t.s, flow.Query{Source: t.from.flow, Proto: t.to.proto, Dst: somewhere, Port: t.to.port}, false)
 	switch {
+	case !confined && t.live.looks():
+		t.Verdict = answer.Unknown
+		t.assume("what " + t.to.name + " resolves to is not known")
+		return
 	case t.flow.Outcome == flow.Deliver:
+		t.supposed = append(t.supposed, t.to.name)
 		t.assume(t.to.name + " resolves to a public address")
 		return
 	case !confined:
@@ -187,13 +217,25 @@ func (t *trail) elsewhere(h answer.Hop) {
 // somewhere is a public address that stands for all of them.
 var somewhere = netip.AddrFrom4([4]byte{8, 8, 8, 8})
 
-// reached tells to where a flow is delivered; the zero value where no address
-// is known.
-func (t *trail) reached() netip.AddrPort {
-	if len(t.stops) > 0 || t.Verdict != answer.Allow || t.flow.Outcome != flow.Deliver || t.flow.Query.Dst == somewhere && t.to.name != "" {
-		return netip.AddrPort{}
+// probe tries the addresses to which a flow is delivered, until a connection
+// comes about, as a Gateway does. If none does, it is as with the first.
+func (t *trail) probe(ask *live) (code, reason string, seen *request.Response, ok bool) {
+	if len(t.stops) > 0 || t.Verdict != answer.Allow {
+		return "", "", nil, false
 	}
-	return netip.AddrPortFrom(t.flow.Query.Dst, t.to.port)
+	for i, a := range t.open {
+		c, r, s, known := ask.probe(t.leg.gateway, t.leg.d, netip.AddrPortFrom(a, t.to.port))
+		switch {
+		case !known:
+			return "", "", nil, false // one that was not tried may answer
+		case i == 0, c == request.CodeBackendOK, c == request.CodeBackendTLS:
+			code, reason, seen, ok = c, r, s, true
+		}
+		if c == request.CodeBackendOK || c == request.CodeBackendTLS {
+			break // there is a connection, and no other is opened
+		}
+	}
+	return code, reason, seen, ok
 }
 
 // sent adds the hop of a backend that the flow is delivered to, and what is
@@ -204,7 +246,7 @@ func (t *trail) sent(ask *live) {
 		Layer: answer.LayerBackend, Component: l.component, Outcome: answer.Pass, Code: request.CodeBackendOK,
 		Out: map[string]string{"to": l.url()}, Reason: "The request is sent on to " + l.url() + ".",
 	}
-	switch code, reason, answered, ok := ask.probe(l.gateway, l.d, t.reached()); {
+	switch code, reason, answered, ok := t.probe(ask); {
 	case ok && code == request.CodeBackendOK:
 		h.Evidence, h.Reason = evidenceProbe, strings.TrimSuffix(h.Reason, ".")+"; a connection was tried: "+reason
 	case ok:

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"postern.dev/postern/decide/name"
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/snapshot"
 )
@@ -19,19 +20,23 @@ const (
 	probeTime = 3 * time.Second
 	// probesTime bounds them all.
 	probesTime = 6 * time.Second
+	// maxLookups and lookupTime bound the names that are looked up.
+	maxLookups = maxDialled
+	lookupTime = 2 * time.Second
 )
 
 // live asks the running server of backends.
 type live struct {
-	ctx   context.Context //nolint:containedctx // lives as long as one question
-	w     *World
-	asked int
-	until time.Time
+	ctx    context.Context //nolint:containedctx // lives as long as one question
+	w      *World
+	asked  int
+	looked int
+	until  time.Time
 }
 
 // live is what a question may ask; nil where no server runs.
 func (w *World) live(ctx context.Context) *live {
-	if w.Probe == nil && w.Health == nil {
+	if w.Probe == nil && w.Health == nil && w.Lookup == nil {
 		return nil
 	}
 	return &live{ctx: ctx, w: w, until: time.Now().Add(probesTime)}
@@ -63,3 +68,47 @@ func (l *live) probe(g *snapshot.Gateway, d *request.Destination, to netip.AddrP
 	}
 	return code, reason, seen, code != ""
 }
+
+// answered is what a name that Postern does not hold came to.
+type answered struct {
+	addrs        []netip.Addr
+	code, reason string
+}
+
+// outsideName is one as a Gateway looks it up.
+type outsideName struct{ network, host string }
+
+// names are those that a question had looked up. What is tried for its fixes
+// knows them too, and no others.
+type names map[outsideName]answered
+
+// lookup asks for the name of a destination, once for each. It reports false
+// where nothing is known of it.
+func (t *trail) lookup(d *request.Destination) (answered, bool) {
+	k := outsideName{host: name.Canonical(d.Host)}
+	if d.Network != nil {
+		k.network = d.Network.Name
+	}
+	a, ok := t.names[k]
+	if ok || !t.live.looks() || t.live.looked == maxLookups {
+		return a, ok
+	}
+	l := t.live
+	l.looked++
+	until := time.Now().Add(lookupTime)
+	if l.until.Before(until) {
+		until = l.until
+	}
+	ctx, cancel := context.WithDeadline(l.ctx, until)
+	defer cancel()
+	a.addrs, a.code, a.reason = l.w.Lookup(ctx, t.leg.gateway, d)
+	if len(a.addrs) == 0 && a.code == "" {
+		return a, false
+	}
+	a.reason = strings.TrimSuffix(a.reason, ".") + "."
+	t.names[k] = a
+	return a, true
+}
+
+// looks tells whether names are looked up.
+func (l *live) looks() bool { return l != nil && l.w.Lookup != nil }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"postern.dev/postern/decide/request"
@@ -100,5 +101,78 @@ spec: {network: back, targets: [{host: 10.40.1.10, port: 1}, {host: 10.40.1.10, 
 `, &asked)
 	if a := ask(t, w, orders); a.Verdict != answer.Allow || len(asked) != 4 {
 		t.Errorf("%s %s, asked %v", a.Verdict, a.Code, asked)
+	}
+}
+
+const outside = `
+apiVersion: postern/v1
+kind: Backend
+metadata: {name: orders}
+spec: {protocol: https, targets: [{host: a.example, port: 443}, {host: a.example, port: 8443}]}
+`
+
+func TestNamesAreLookedUpForTheQuestionAloneAndOnce(t *testing.T) {
+	var asked, looked []string
+	w := backWorld(t, outside, &asked)
+	w.Probe = nil
+	found := []netip.Addr{netip.MustParseAddr("9.9.9.9")}
+	w.Lookup = func(ctx context.Context, g *snapshot.Gateway, d *request.Destination) ([]netip.Addr, string, string) {
+		if _, bounded := ctx.Deadline(); !bounded || g.Name != "main" || d.Network != nil {
+			t.Errorf("asked by %s, bounded %v", g.Name, bounded)
+		}
+		looked = append(looked, d.Host)
+		return found, "dns/answered", "it is there"
+	}
+	try := w.Try
+	w.Try = func(c model.Change) (*explain.World, error) {
+		next, err := try(c)
+		if err == nil {
+			next.Lookup = w.Lookup
+		}
+		return next, err
+	}
+	if a := ask(t, w, orders); a.Verdict != answer.Allow || len(looked) != 1 {
+		t.Errorf("%s %s, looked up %v", a.Verdict, a.Code, looked)
+	}
+	looked, found = nil, []netip.Addr{netip.MustParseAddr("10.9.9.9")}
+	if a := ask(t, w, orders); a.Verdict != answer.Deny || a.Code != "route/none" || len(a.Fixes) == 0 || len(looked) != 1 {
+		t.Errorf("%s %s, %d fixes, looked up %v", a.Verdict, a.Code, len(a.Fixes), looked)
+	}
+	looked = nil
+	explain.Reach(w)
+	if _, err := explain.Matrix(w, "main", true); err != nil || len(looked) > 0 {
+		t.Errorf("%v, looked up %v", err, looked)
+	}
+}
+
+// TestEveryAddressOfANameIsTried: a Gateway dials them in turn, and it counts
+// what comes of the first if none takes the connection.
+func TestEveryAddressOfANameIsTried(t *testing.T) {
+	for _, x := range []struct{ open, code, tried string }{
+		{"9.9.9.2:443", "backend/ok", "9.9.9.1:443 9.9.9.2:443"},
+		{"none", "backend/timeout", "9.9.9.1:443 9.9.9.2:443 9.9.9.3:443"},
+	} {
+		var asked []string
+		w := backWorld(t, `
+apiVersion: postern/v1
+kind: Backend
+metadata: {name: orders}
+spec: {protocol: https, targets: [{host: a.example, port: 443}]}
+`, &asked)
+		w.Lookup = func(context.Context, *snapshot.Gateway, *request.Destination) ([]netip.Addr, string, string) {
+			return []netip.Addr{netip.MustParseAddr("2001:4860::1"), netip.MustParseAddr("9.9.9.1"), netip.MustParseAddr("9.9.9.2"), netip.MustParseAddr("9.9.9.3")}, "dns/answered", "x"
+		}
+		w.Probe = func(_ context.Context, _ *snapshot.Gateway, _ *request.Destination, to netip.AddrPort) (string, string, *request.Response) {
+			switch asked = append(asked, to.String()); {
+			case to.String() == x.open:
+				return request.CodeBackendOK, "open", nil
+			case len(asked) == 1:
+				return request.CodeBackendTimeout, "no answer", nil
+			}
+			return request.CodeBackendRefused, "refused", nil
+		}
+		if a := ask(t, w, orders); a.Code != x.code || strings.Join(asked, " ") != x.tried {
+			t.Errorf("%s: %s %s, tried %v", x.open, a.Verdict, a.Code, asked)
+		}
 	}
 }

@@ -42,6 +42,8 @@ var now = time.Unix(1_700_000_000, 0)
 //	down: LINK             that the engine sees no tunnel for
 //	server                 Stages serve what is deployed, not what is written
 //	probe: CODE REASON     what a connection to a backend comes to
+//	lookup: ADDRESSES      what the server's resolver answers for any name; none
+//	                       of it, or nothing in time: none, late
 //	health: TARGET REASON  a target that health probes have taken out
 //	revoke: GROUP AUTHORIZATION PORTS  what was granted and is so no more
 //
@@ -105,6 +107,7 @@ func (s *scenario) load(t testing.TB) {
 	server := false
 	var probe func(context.Context, *snapshot.Gateway, *request.Destination, netip.AddrPort) (string, string, *request.Response)
 	var health func(string, string, string) (bool, bool, string)
+	var lookup func(context.Context, *snapshot.Gateway, *request.Destination) ([]netip.Addr, string, string)
 	lines := strings.Split(string(a.Comment), "\n")
 	for _, l := range lines {
 		if use, ok := strings.CutPrefix(l, "use: "); ok {
@@ -129,6 +132,8 @@ func (s *scenario) load(t testing.TB) {
 			probe = func(context.Context, *snapshot.Gateway, *request.Destination, netip.AddrPort) (string, string, *request.Response) {
 				return code, reason, nil
 			}
+		case "lookup":
+			lookup = resolver(args)
 		case "health":
 			target, reason, _ := strings.Cut(rest, " ")
 			health = func(_, _, at string) (bool, bool, string) { return at != target, true, reason }
@@ -149,7 +154,23 @@ func (s *scenario) load(t testing.TB) {
 		}
 	}
 	s.world = docs.world(t, server, s.down)
-	s.world.Probe, s.world.Health = probe, health
+	s.world.Probe, s.world.Health, s.world.Lookup = probe, health, lookup
+}
+
+// resolver is a Lookup that answers the same for every name.
+func resolver(with []string) func(context.Context, *snapshot.Gateway, *request.Destination) ([]netip.Addr, string, string) {
+	return func(_ context.Context, _ *snapshot.Gateway, d *request.Destination) (addrs []netip.Addr, code, reason string) {
+		switch with[0] {
+		case "late":
+			return nil, "", ""
+		case "none":
+			return nil, request.CodeNoName, "The server's own resolver finds no address of " + d.Host
+		}
+		for _, a := range with {
+			addrs = append(addrs, netip.MustParseAddr(a))
+		}
+		return addrs, "dns/answered", "The server's own resolver answers for " + d.Host
+	}
 }
 
 func ask(t testing.TB, w *explain.World, q answer.Question) *answer.Answer {
@@ -361,6 +382,7 @@ func follow(t *testing.T, s *scenario, f *answer.Fix, w *explain.World, q answer
 		}
 	}
 	next := docs.world(t, server, nil)
+	next.Lookup = w.Lookup
 	next.Result.Snapshot.Internet.Egress = append(w.Snapshot().Internet.Egress, allowed...)
 	if len(down) > 0 && slices.Contains(slices.Collect(mapsValues(down)), true) {
 		next.LinkUp = func(l *snapshot.Link) bool { return !down[l.Name] }

@@ -40,6 +40,12 @@ type trail struct {
 	// live asks the running server of backends; nil for all but the question
 	// itself.
 	live *live
+	// names are those that were looked up, supposed those that were not and are
+	// taken to be public.
+	names    names
+	supposed []string
+	// open are the addresses to which the flow is delivered.
+	open []netip.Addr
 }
 
 // stop is a blocker with what decided it.
@@ -57,11 +63,12 @@ type stop struct {
 
 // trace follows the question hop by hop, and asks nothing but the model. It
 // answers no fixes.
-func trace(w *World, q answer.Question) (*trail, error) { return follow(w, q, nil) }
+func trace(w *World, q answer.Question) (*trail, error) { return follow(w, q, nil, nil) }
 
-// follow is trace, asking the running server too.
-func follow(w *World, q answer.Question, ask *live) (*trail, error) {
-	t := &trail{w: w, s: w.Snapshot(), q: q, live: ask}
+// follow is trace, asking the running server too, and knowing some names that
+// Postern does not hold.
+func follow(w *World, q answer.Question, ask *live, known names) (*trail, error) {
+	t := &trail{w: w, s: w.Snapshot(), q: q, live: ask, names: known}
 	t.Verdict = answer.Allow
 	t.Revision = t.s.Revision
 	t.Blockers, t.Fixes, t.Assumptions = []answer.Blocker{}, []answer.Fix{}, []string{}

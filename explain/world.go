@@ -38,6 +38,11 @@ type World struct {
 	// where that is not the code's usual answer. It is asked for a question itself
 	// and for nothing that is tried; nil where no server runs.
 	Probe func(ctx context.Context, g *snapshot.Gateway, d *request.Destination, to netip.AddrPort) (code, reason string, seen *request.Response)
+	// Lookup asks whoever the server asks for the name of a destination that Postern
+	// does not hold, as g would before it dials. Without addresses the code is
+	// dns/nxdomain, or empty where no answer came: then nothing is known. The reason
+	// is one sentence. It is asked as Probe is, and also behind what stops a question.
+	Lookup func(ctx context.Context, g *snapshot.Gateway, d *request.Destination) (addrs []netip.Addr, code, reason string)
 	// Health tells what a Gateway's health probes found of a target, host:port,
 	// of a Backend. It is asked as Probe is.
 	Health func(gateway, backend, target string) (healthy, known bool, reason string)

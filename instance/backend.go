@@ -20,6 +20,7 @@ import (
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/engine/dns"
 	"postern.dev/postern/engine/network/user"
+	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 )
 
@@ -105,6 +106,24 @@ func (i *Instance) lookup(ctx context.Context, network, host string) ([]netip.Ad
 		err = &request.DialError{Code: request.CodeNoName, Host: host, Err: err}
 	}
 	return list, err
+}
+
+// lookUp asks for the name of a backend as a Gateway does before it dials, for an
+// explanation.
+func (i *Instance) lookUp(ctx context.Context, _ *snapshot.Gateway, d *request.Destination) (addrs []netip.Addr, code, reason string) {
+	network, asked := "", "The server's own resolver"
+	if d.Network != nil {
+		network = d.Network.Name
+		asked = "The resolver of " + model.Ref{Kind: model.KindNetwork, Name: network}.String()
+	}
+	addrs, err := i.lookup(ctx, network, d.Host)
+	if err == nil && len(addrs) > 0 {
+		return addrs, name.Answered, asked + " answers for " + d.Host + " just now."
+	}
+	if failed, ok := errors.AsType[*net.DNSError](err); ctx.Err() != nil || ok && failed.IsTimeout {
+		return nil, "", "" // how it goes on is not known
+	}
+	return nil, request.CodeNoName, asked + " finds no address of " + d.Host + " just now; look whether the name is right, and who answers for it."
 }
 
 // probeTimeout bounds one attempt to reach a backend for an explanation.

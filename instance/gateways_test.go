@@ -518,3 +518,38 @@ func freePort(t *testing.T) uint16 {
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).AddrPort().Port()
 }
+
+// TestExplainLooksUpWhatAGatewayLooksUp: what becomes of a name that is not
+// Postern's is known to the server, which resolves it before it dials.
+func TestExplainLooksUpWhatAGatewayLooksUp(t *testing.T) {
+	w := start(t, instance.Options{}, private+
+		backend("nameless", "open", "hello", "{protocol: https, targets: [{host: nobody.invalid, port: 443}]}")+
+		backend("inside", "edge", "hello", "{protocol: https, targets: [{host: nobody.invalid, port: 443}]}")+
+		backend("here", "open", "hello", "{targets: [{host: localhost, port: 8080}]}")+
+		backend("misplaced", "open", "hello", "{network: corp, protocol: https, targets: [{host: nobody.invalid, port: 443}]}"))
+	c := w.client(internetCaller)
+	for url, layer := range map[string]answer.Layer{
+		"open.postern.internal/nameless/hello":  answer.LayerBackendDNS,
+		"edge.postern.internal/inside/hello":    answer.LayerBackendDNS,
+		"open.postern.internal/here/hello":      answer.LayerBackendRoute,
+		"open.postern.internal/misplaced/hello": answer.LayerBackendRoute,
+	} {
+		got, h := w.get(c, "https://"+url)
+		a, err := w.api.Explain(t.Context(), answer.Question{From: "internet/" + internetCaller, URL: "https://" + url})
+		if err != nil {
+			t.Fatal(err)
+		}
+		hop := a.Hops[a.DecidedBy]
+		if a.Verdict != answer.Deny || hop.Layer != layer || a.Code != w.code(h) || !strings.HasPrefix(got, "504 "+a.Symptom.Body) || a.Symptom.Status != 504 {
+			t.Errorf("%s: %s %s at %s, %+v; the caller got %s, %s", url, a.Verdict, a.Code, hop.Layer, a.Symptom, got, w.code(h))
+		}
+		if asked := layer == answer.LayerBackendDNS; asked && hop.Evidence != "probe" {
+			t.Errorf("%s: %+v", url, hop)
+		}
+		for _, f := range a.Fixes {
+			if strings.Contains(f.Summary, "spec.network out") {
+				t.Errorf("%s: nobody knows whether it helps to %s", url, f.Summary)
+			}
+		}
+	}
+}

@@ -163,7 +163,7 @@ func (i *Instance) world(set *model.Set, r *compile.Result) *explain.World {
 // enforced is the world that the engines run, backends included.
 func (i *Instance) enforced(set *model.Set, r *compile.Result) *explain.World {
 	w := i.world(set, r)
-	w.Probe, w.Health = i.probe, i.healthOf
+	w.Probe, w.Health, w.Lookup = i.probe, i.healthOf, i.lookUp
 	return w
 }
 
