@@ -23,6 +23,7 @@ func Explain(ctx context.Context, w *World, q answer.Question) (*answer.Answer, 
 	if err != nil {
 		return nil, err
 	}
+	t.controlLink()
 	if t.Verdict == answer.Deny || len(t.maybe) > 0 {
 		t.Fixes = fixes(t)
 	}

@@ -23,6 +23,10 @@ type source struct {
 	net *snapshot.Network
 	// broken is the resource that was meant but did not compile.
 	broken model.Ref
+	// selfHosted is the self-hosted gateway that calls, if it is one, and
+	// standsFor says that its address on the internet is not known.
+	selfHosted *model.SelfHostedGateway
+	standsFor  bool
 }
 
 // defaultInternet is the caller on the internet when none is named.
@@ -75,9 +79,9 @@ func parseSource(w *World, text string) (source, error) {
 		}
 		return fromGateway(g), nil
 	case "selfhosted":
-		return source{}, invalid("from", "%q: questions from a %s are not answered by this version; use host/NAME, link/NAME[/IP], gateway/NAME or internet[/IP]", text, kind)
+		return fromSelfHosted(w, text, rest)
 	}
-	return source{}, invalid("from", "%q is no source; use host/NAME, link/NAME[/IP], gateway/NAME or internet[/IP]", text)
+	return source{}, invalid("from", "%q is no source; use host/NAME, link/NAME[/IP], gateway/NAME, selfhosted/NAME[/IP] or internet[/IP]", text)
 }
 
 // fromGateway is a Gateway that calls: from its node, or its interface for
@@ -120,7 +124,8 @@ func (w *World) absent(text string, kind model.Kind, name string, have []string)
 		}
 	}
 	if best != "" && least < len(best) {
-		msg += fmt.Sprintf("; did you mean %s/%s?", strings.ToLower(string(kind)), best)
+		word, _, _ := strings.Cut(text, "/")
+		msg += fmt.Sprintf("; did you mean %s/%s?", word, best)
 	} else if len(have) > 0 && len(have) <= 20 {
 		msg += "; there are " + strings.Join(have, ", ")
 	}

@@ -87,6 +87,7 @@ func follow(w *World, q answer.Question, ask *live, known names) (*trail, error)
 	}
 	t.assume(w.Assumed...)
 	t.assume(w.Result.Assumptions...)
+	t.theCaller()
 	if !t.from.broken.IsZero() {
 		t.nobody()
 		return t, nil

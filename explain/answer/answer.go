@@ -8,7 +8,8 @@ package answer
 
 // Question asks what becomes of one request.
 type Question struct {
-	// From is host/NAME, link/NAME[/IP], gateway/NAME or internet[/IP].
+	// From is host/NAME, link/NAME[/IP], gateway/NAME, selfhosted/NAME[/IP] or
+	// internet[/IP].
 	From   string `json:"from"`
 	Method string `json:"method,omitempty"` // GET if empty
 	// URL has the scheme http, https, tcp, udp or dns.
