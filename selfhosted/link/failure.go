@@ -105,7 +105,16 @@ func unreached(address string, err error, now time.Time) *Failure {
 	var unknown x509.UnknownAuthorityError
 	var alert tls.AlertError
 	var record tls.RecordHeaderError
-	switch {
+	switch kind, ok := byProxy(err); {
+	case ok:
+		f.Kind = kind
+		f.Message = map[Kind]string{
+			KindRefused: "Connection refused (ECONNREFUSED), says the proxy",
+			KindDNS:     "Name does not resolve, or leads nowhere, says the proxy",
+			KindTimeout: "no answer, says the proxy: what is sent there is dropped on the way, or nobody is there",
+		}[kind]
+	case errors.Is(err, errSlow):
+		f.Kind, f.Message = KindTimeout, fmt.Sprintf("no connection within %s: what is sent there is dropped on the way, or nobody is there", connectTimeout)
 	case errors.As(err, &dns):
 		f.Kind, f.Message = KindDNS, dns.Name+": Name does not resolve"
 		f.Advice = "ask your DNS for the name; --resolver names a server that knows it"
@@ -130,6 +139,23 @@ func unreached(address string, err error, now time.Time) *Failure {
 		f.Kind, f.Message = KindRefused, cause(err)
 	}
 	return f
+}
+
+// byProxy reads what a SOCKS5 proxy replied, in the words of RFC 1928 that
+// net/http repeats. Its own refusal is another error.
+func byProxy(err error) (Kind, bool) {
+	text := err.Error()
+	switch {
+	case !strings.Contains(text, "socks connect "):
+		return "", false
+	case strings.HasSuffix(text, "unknown error connection refused"):
+		return KindRefused, true
+	case strings.HasSuffix(text, "unknown error host unreachable"):
+		return KindDNS, true
+	case strings.HasSuffix(text, "unknown error TTL expired"):
+		return KindTimeout, true
+	}
+	return "", false
 }
 
 func timeout(err error) bool {

@@ -9,10 +9,12 @@ package link
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"sync"
 	"time"
@@ -131,6 +133,30 @@ const (
 	firstWait   = time.Second
 	longestWait = 30 * time.Second
 )
+
+// connectTimeout bounds everything up to a connection that can be used: a proxy
+// may be long about it.
+const connectTimeout = 30 * time.Second
+
+// errSlow ends an attempt that takes longer.
+var errSlow = errors.New("link: no connection in time")
+
+// do sends a request. When its answer is done with, release has to be called.
+func (l *Link) do(r *http.Request) (res *http.Response, release func(), err error) {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	slow := time.AfterFunc(connectTimeout, func() { cancel(errSlow) })
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { slow.Stop() }})
+	res, err = l.client.Do(r.WithContext(ctx))
+	slow.Stop()
+	if err != nil {
+		if context.Cause(ctx) == errSlow {
+			err = errSlow
+		}
+		cancel(nil)
+		return nil, nil, err
+	}
+	return res, func() { cancel(nil) }, nil
+}
 
 // Run keeps the connection until ctx ends.
 func (l *Link) Run(ctx context.Context) {

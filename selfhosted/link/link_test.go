@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -290,6 +291,49 @@ func TestEachFailureIsNamed(t *testing.T) {
 	f(KindThrottled, "ConfigInitialSyncFailed", "Response status code does not indicate success: 429 ()", at(answer(429, http.Header{"Retry-After": {"600"}}, "")))
 	f(KindUnavailable, "ConfigInitialSyncFailed", "503 (Service Unavailable)", at(answer(503, http.Header{"Retry-After": {"600"}}, "")))
 	f(KindRequest, "ConfigInitialSyncFailed", "400 (Bad Request): no api-version", at(answer(400, nil, "no api-version")))
+}
+
+func TestWhatAProxySaysIsUnderstood(t *testing.T) {
+	f := func(reply byte, kind Kind, text string) {
+		t.Helper()
+		during(t, func(t *testing.T, p *plane, start func(*gateway)) {
+			g := p.gateway("corp.management.x:3443", func(o *Options) {
+				o.Proxy = http.ProxyURL(&url.URL{Scheme: "socks5h", Host: "proxy:1080"})
+				o.Dial = func(context.Context, string, string) (net.Conn, error) {
+					near, far := net.Pipe()
+					go func() {
+						defer far.Close()
+						b := make([]byte, 300)
+						if _, err := far.Read(b); err != nil { // greeting
+							return
+						}
+						if _, err := far.Write([]byte{5, 0}); err != nil {
+							return
+						}
+						if _, err := far.Read(b); err != nil { // the name
+							return
+						}
+						if reply == 0xff { // and nothing more
+							_, _ = far.Read(b)
+							return
+						}
+						_, _ = far.Write([]byte{5, reply, 0, 1, 0, 0, 0, 0, 0, 0})
+					}()
+					return near, nil
+				}
+			})
+			start(g)
+			time.Sleep(65 * time.Second)
+			if s := g.State(); s.Failure == nil || s.Failure.Kind != kind || !strings.Contains(s.Failure.Message, text) {
+				t.Errorf("reply %d: %+v", reply, s.Failure)
+			}
+		})
+	}
+	f(5, KindRefused, "Connection refused (ECONNREFUSED), says the proxy")
+	f(4, KindDNS, "Name does not resolve")
+	f(6, KindTimeout, "no answer, says the proxy")
+	f(1, KindRefused, "general SOCKS server failure")
+	f(0xff, KindTimeout, "no connection within 30s")
 }
 
 func TestRetryAfterIsKept(t *testing.T) {

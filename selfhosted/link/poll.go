@@ -79,10 +79,11 @@ func (l *Link) fetch(ctx context.Context) (changed bool, failure *Failure) {
 		r.Header.Set(configuration.HeaderRevision, strconv.FormatInt(have.Revision, 10))
 		r.Header.Set(configuration.HeaderHash, have.Hash())
 	}
-	res, err := l.client.Do(r)
+	res, release, err := l.do(r)
 	if err != nil {
 		return false, unreached(l.host(), err, l.o.Now())
 	}
+	defer release()
 	defer func() { _ = res.Body.Close() }() // it has been read
 	l.clock(l.host(), res)
 	switch res.StatusCode {
@@ -137,12 +138,13 @@ func (l *Link) report(ctx context.Context) *Failure {
 	}
 	r.Header.Set("Content-Type", "application/json")
 	l.introduce(r)
-	res, err := l.client.Do(r)
+	res, release, err := l.do(r)
 	if err != nil {
 		f := unreached(l.host(), err, l.o.Now())
 		f.Kind = KindHeartbeat
 		return f
 	}
+	defer release()
 	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode/100 != 2 {
 		f := answered(l.host(), res)

@@ -77,6 +77,7 @@ type stream struct {
 	l       *Link
 	address string
 	body    io.ReadWriteCloser
+	release func()
 	out     chan *configuration.Frame
 	// heard is when the last byte came, in nanoseconds since begin.
 	begin time.Time
@@ -98,7 +99,7 @@ func (l *Link) open(ctx context.Context, address string) (*stream, *Failure) {
 		r.Header.Set(configuration.HeaderRevision, strconv.FormatInt(have.Revision, 10))
 		r.Header.Set(configuration.HeaderHash, have.Hash())
 	}
-	res, err := l.client.Do(r)
+	res, release, err := l.do(r)
 	if err != nil {
 		return nil, unreached(address, err, l.o.Now())
 	}
@@ -106,15 +107,17 @@ func (l *Link) open(ctx context.Context, address string) (*stream, *Failure) {
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		f := answered(address, res)
 		_ = res.Body.Close() // it is not used again
+		release()
 		return nil, f
 	}
 	body, ok := res.Body.(io.ReadWriteCloser)
 	if !ok || res.Header.Get("Upgrade") != configuration.Upgrade {
 		_ = res.Body.Close()
+		release()
 		return nil, &Failure{Kind: KindRequest, Address: address, Message: "the answer switches to another protocol than " + configuration.Upgrade}
 	}
 	l.expiry(res.Header)
-	return &stream{l: l, address: address, body: body, out: make(chan *configuration.Frame, 8), begin: time.Now(), changed: make(chan struct{}, 1)}, nil
+	return &stream{l: l, address: address, body: body, release: release, out: make(chan *configuration.Frame, 8), begin: time.Now(), changed: make(chan struct{}, 1)}, nil
 }
 
 // introduce says who asks.
@@ -139,6 +142,7 @@ func (s *stream) Read(b []byte) (int, error) {
 
 // carry reads and writes frames until the stream ends, and says why it did.
 func (s *stream) carry(ctx context.Context) (worked bool, failure *Failure) {
+	defer s.release()
 	ctx, stop := context.WithCancelCause(ctx)
 	closed := context.AfterFunc(ctx, func() { _ = s.body.Close() })
 	done := make(chan struct{})
