@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ type public struct {
 	mu        sync.Mutex
 	listeners map[uint16]net.Listener // by published port
 	failures  map[uint16]error        // why a published port has no listener
+	purpose   map[uint16]string       // what a published port is for
 	wait      sync.WaitGroup
 }
 
@@ -48,7 +50,7 @@ func newPublic(i *Instance) *public {
 // ports that no longer are. A socket that cannot be opened is tried again with
 // the next change, and with each retry.
 func (p *public) apply(s *snapshot.Snapshot) {
-	want := map[uint16]bool{}
+	want, purpose := map[uint16]bool{}, map[uint16]string{}
 	for _, g := range s.Gateways {
 		for port := range ports(g) {
 			if !p.leave(g, port) {
@@ -56,13 +58,18 @@ func (p *public) apply(s *snapshot.Snapshot) {
 			}
 		}
 	}
+	for port := range want {
+		purpose[port] = served(s, port)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.purpose = purpose
 	for port, l := range p.listeners {
 		if !want[port] {
 			if err := l.Close(); err != nil {
 				p.i.opts.Log.Warn("close a published port", "port", port, "error", err)
 			}
+			p.i.opts.Log.Info("a published port is no longer served", "address", p.real(port), "port", port)
 			delete(p.listeners, port)
 		}
 	}
@@ -87,9 +94,7 @@ func (p *public) retry() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for port := range p.failures {
-		if p.listen(port) == nil {
-			p.i.opts.Log.Info("a published port is served after all", "port", port)
-		}
+		_ = p.listen(port) // else the failure stays as it is
 	}
 }
 
@@ -119,6 +124,22 @@ func ports(g *snapshot.Gateway) iter.Seq[uint16] {
 			}
 		}
 	}
+}
+
+// served names the components that Gateways publish at a port, whichever of them.
+func served(s *snapshot.Snapshot, port uint16) string {
+	var out []string
+	for _, g := range s.Gateways {
+		for _, at := range []map[uint16]snapshot.Components{g.PublicPorts, g.ConfigurationPorts} {
+			for _, c := range at[port] {
+				if !slices.Contains(out, string(c)) {
+					out = append(out, string(c))
+				}
+			}
+		}
+	}
+	slices.Sort(out)
+	return strings.Join(out, ", ")
 }
 
 // real is where a published port listens.
@@ -151,6 +172,7 @@ func (p *public) listen(port uint16) error {
 	}
 	p.listeners[port] = l
 	delete(p.failures, port)
+	p.i.opts.Log.Info("a published port is served", "address", l.Addr(), "port", port, "for", p.purpose[port])
 	p.wait.Go(func() { p.serve(l, port) })
 	return nil
 }
@@ -180,7 +202,10 @@ func (p *public) serve(l net.Listener, port uint16) {
 			}
 			continue
 		}
-		o := &snapshot.Origin{Local: netip.AddrPortFrom(everybodys, port)}
+		o := &snapshot.Origin{
+			Local:  netip.AddrPortFrom(everybodys, port),
+			Socket: p.real(port).Port(), SocketTLS: p.real(443).Port(),
+		}
 		if t, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 			a := t.AddrPort()
 			o.Source = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())

@@ -4,10 +4,12 @@
 package instance
 
 import (
+	"bytes"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -82,6 +84,39 @@ func TestPublishedPortRefusesBeyondItsBound(t *testing.T) {
 	here, there := pipe(t)
 	p.serve(&flaky{plays: []func() (net.Conn, error){func() (net.Conn, error) { return there, nil }}}, 443)
 	handled(t, here)
+}
+
+func TestOpenedSocketsAreLogged(t *testing.T) {
+	p := testPublic(t)
+	var told bytes.Buffer
+	p.i.opts.Log = slog.New(slog.NewTextHandler(&told, nil))
+	p.i.opts.Public = netip.MustParseAddr("127.0.0.1")
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := free.Addr().(*net.TCPAddr).AddrPort()
+	p.i.opts.PublicPorts = map[uint16]uint16{443: at.Port()}
+	g := &snapshot.Gateway{PublicPorts: map[uint16]snapshot.Components{443: {snapshot.ComponentPortal, snapshot.ComponentGateway}}}
+	s := &snapshot.Snapshot{Gateways: map[string]*snapshot.Gateway{"main": g}}
+	says := func(want ...string) {
+		t.Helper()
+		for _, w := range want {
+			if !strings.Contains(told.String(), w) {
+				t.Errorf("%q does not tell %q", told.String(), w)
+			}
+		}
+		told.Reset()
+	}
+	p.apply(s)
+	says("level=ERROR", "a published port is not served", "port=443")
+	if err := free.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p.retry()
+	says("level=INFO", "a published port is served", "address="+at.String(), "port=443", `for="gateway, portal"`)
+	p.apply(&snapshot.Snapshot{})
+	says("level=INFO", "no longer served", "address="+at.String())
 }
 
 func TestAPublishedPortIsLeftToTheManagementAPI(t *testing.T) {

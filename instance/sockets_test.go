@@ -6,6 +6,7 @@ package instance_test
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -46,6 +47,38 @@ spec: {region: eu-1, networkMode: external, subnet: gateways, securityGroups: [i
 		if got, _ := w.get(c, x.url); !strings.Contains(got, x.want) {
 			t.Errorf("%s: %s, want %s", x.url, got, x.want)
 		}
+	}
+}
+
+func TestARealSocketRedirectsToTheRealPort(t *testing.T) {
+	public, ports := netip.MustParseAddr("127.0.0.1"), map[uint16]uint16{80: freePort(t), 443: freePort(t), 3443: freePort(t)}
+	w := start(t, instance.Options{Public: public, PublicPorts: ports}, `
+apiVersion: postern/v1
+kind: Gateway
+metadata: {name: clear}
+spec: {region: eu-1, http: redirect}
+`)
+	c := &http.Client{
+		Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: w.roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true, DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+			_, port, err := net.SplitHostPort(address)
+			if err != nil {
+				return nil, err
+			}
+			return new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(public.String(), port))
+		}},
+	}
+	res, err := c.Get(fmt.Sprintf("http://clear.postern.internal:%d/status-0123456789abcdef", ports[80]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	to := res.Header.Get("Location")
+	if res.StatusCode != 308 || to != fmt.Sprintf("https://clear.postern.internal:%d/status-0123456789abcdef", ports[443]) {
+		t.Errorf("%d to %q", res.StatusCode, to)
+	}
+	if got, _ := w.get(c, to); !strings.HasPrefix(got, "200") {
+		t.Errorf("%s: %s", to, got)
 	}
 }
 

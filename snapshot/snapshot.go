@@ -68,6 +68,10 @@ type Origin struct {
 	// Node is the Gateway whose own node in a Network was called; empty at
 	// Endpoints and public addresses.
 	Node string
+	// Socket is the port of the real socket that was called, which --public-ports
+	// may have moved, and SocketTLS that of the one that stands for 443; zero
+	// elsewhere.
+	Socket, SocketTLS uint16
 	// ServedBy is the SelfHostedGateway in whose process the connection arrived;
 	// empty everywhere else. What only holds for a Gateway's place in the network
 	// does not hold there.

@@ -42,8 +42,10 @@ type Arrival struct {
 	// or not: the arrival is a question.
 	Asked bool
 
-	// Host is the Host field, with or without a port.
+	// Host is the Host field, with or without a port. At a real socket Port is the
+	// port that it names, if any.
 	Host string
+	Port string
 	// APIID is the field x-apigw-api-id, if HasAPIID.
 	APIID    string
 	HasAPIID bool

@@ -9,6 +9,7 @@ package request
 
 import (
 	"net/netip"
+	"strconv"
 
 	"postern.dev/postern/decide/iam"
 	"postern.dev/postern/decide/operation"
@@ -198,12 +199,36 @@ func (j *judge) location() string {
 	if path == "*" { // the server as a whole
 		path = "/"
 	}
-	l := "https://" + host + path
+	l := "https://" + host + j.moved() + path
 	if j.a.Query != "" {
 		l += "?" + j.a.Query
 	}
 	return l
 }
+
+// moved is ":port" where 443 is offered on a real socket of another number. A
+// caller that names a port by which the socket does not go, as the usual one where
+// something in front of Postern moves ports back, is sent to the usual one.
+func (j *judge) moved() string {
+	o := j.a.Origin
+	if o == nil || o.Socket == 0 || o.SocketTLS == portTLS || o.SocketTLS == 0 {
+		return ""
+	}
+	named := j.a.Port
+	if named == "" {
+		named = strconv.Itoa(portClear)
+	}
+	if named != strconv.Itoa(int(o.Socket)) {
+		return ""
+	}
+	return ":" + strconv.Itoa(int(o.SocketTLS))
+}
+
+// The ports of http and https, where nothing moves them.
+const (
+	portClear = 80
+	portTLS   = 443
+)
 
 // findStage finds the Stage and its Deployment.
 func (j *judge) findStage() bool {

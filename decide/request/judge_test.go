@@ -4,6 +4,7 @@
 package request_test
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -289,7 +290,27 @@ func TestClearTextIsRedirectedWhereAsked(t *testing.T) {
 			t.Errorf("host %q: %s", host, v.Response.Location)
 		}
 	}
-	a.Host = w.pub.Host
+	a.Origin = &snapshot.Origin{Source: a.Origin.Source, Local: netip.MustParseAddrPort("0.0.0.0:80")}
+	for _, x := range []struct {
+		host, port     string
+		socket, secure uint16
+		want           string
+	}{
+		{"a.example", "", 80, 443, "a.example"},
+		{"a.example", "", 80, 8443, "a.example:8443"},
+		{"a.example", "80", 80, 8443, "a.example:8443"},
+		{"a.example", "8080", 8080, 8443, "a.example:8443"},
+		{"fd00::1", "8080", 8080, 8443, "[fd00::1]:8443"},
+		{"a.example", "8080", 8080, 443, "a.example"},
+		{"a.example", "", 8080, 8443, "a.example"}, // something in front moves ports back
+		{"a.example", "8080", 0, 0, "a.example"},   // on the segment
+	} {
+		a.Host, a.Port, a.Origin.Socket, a.Origin.SocketTLS = x.host, x.port, x.socket, x.secure
+		if v := request.Judge(w.Snapshot, a, false); v.Response.Location != "https://"+x.want+"/prod/pets?page=2" {
+			t.Errorf("%+v: %s", x, v.Response.Location)
+		}
+	}
+	a.Host, a.Port = w.pub.Host, ""
 	w.g.HTTP = "serve"
 	if v := request.Judge(w.Snapshot, a, false); !v.Allowed || v.Redirect {
 		t.Errorf("serve: %s", codes(&v))

@@ -5,10 +5,13 @@ package gateway
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net"
 	"strings"
 
+	"postern.dev/postern/decide/request"
 	"postern.dev/postern/engine/gateway/exchange"
+	"postern.dev/postern/snapshot"
 )
 
 // Challenge answers the challenges of ACME (RFC 8555), by which an authority
@@ -26,24 +29,40 @@ const (
 	pathACME     = "/.well-known/acme-challenge/"
 )
 
+// challenging reports whether a handshake is a challenge.
+func (e *Engine) challenging(h *tls.ClientHelloInfo) bool {
+	return e.o.Challenge != nil && len(h.SupportedProtos) == 1 && h.SupportedProtos[0] == protocolACME
+}
+
 // challenged answers a handshake that is a challenge. Nothing is served on the
-// connection.
-func (e *Engine) challenged(h *tls.ClientHelloInfo) (*tls.Config, bool) {
-	if e.o.Challenge == nil || len(h.SupportedProtos) != 1 || h.SupportedProtos[0] != protocolACME {
-		return nil, false
+// connection. At a real socket the groups of the Gateway that the name tells are
+// asked first, as for everybody else.
+func (e *Engine) challenged(h *tls.ClientHelloInfo, c *vouched) (*tls.Config, error) {
+	s := e.snapshot.Load()
+	g, _, shared := gateway(s, c.origin, h.ServerName)
+	if shared {
+		if g == nil {
+			return nobody, nil
+		}
+		if v := request.Admitted(s, g, snapshot.ComponentGateway, c.origin); !v.Allowed() {
+			reset(c.Conn)
+			return nil, fmt.Errorf("%w: %s", errNotAdmitted, v.Code)
+		}
 	}
-	c, ok := e.o.Challenge.TLSALPN(strings.ToLower(h.ServerName))
+	cert, ok := e.o.Challenge.TLSALPN(strings.ToLower(h.ServerName))
 	if !ok {
-		return nobody, true
+		return nobody, nil
 	}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12, NextProtos: []string{protocolACME},
-		Certificates: []tls.Certificate{*c}, SessionTicketsDisabled: true,
-	}, true
+		Certificates: []tls.Certificate{*cert}, SessionTicketsDisabled: true,
+	}, nil
 }
 
-// challenge answers a request in clear that is a challenge, before anything else:
-// the authority follows no redirect that would need the certificate.
+// challenge answers a request in clear that is a challenge, before anything but
+// the groups is asked: the authority follows no redirect that would need the
+// certificate. Whoever the groups of the Gateway that the Host tells do not admit
+// to a real socket gets no answer here, nor one further on.
 func (e *Engine) challenge(x *exchange.Exchange) bool {
 	r := &x.Request
 	if e.o.Challenge == nil || x.TLS != nil || r.Method != "GET" && r.Method != "HEAD" {
@@ -51,6 +70,10 @@ func (e *Engine) challenge(x *exchange.Exchange) bool {
 	}
 	token, ok := strings.CutPrefix(r.Path, pathACME)
 	if !ok || token == "" {
+		return false
+	}
+	s := e.snapshot.Load()
+	if g, _, shared := gateway(s, x.Origin, r.Host); shared && (g == nil || !e.state(x).admit(s, g, x.Origin)) {
 		return false
 	}
 	host := r.Host

@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"testing"
 
+	"postern.dev/postern/compile"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 )
@@ -260,6 +261,54 @@ func TestDomainsAskForCertificatesOfTheirOwnAuthorities(t *testing.T) {
 	required.ClientCA = &snapshot.ClientCA{Bundle: "theirs", Required: true, Pool: theirs.pool}
 	if n := status(); n != 403 {
 		t.Errorf("the authority is the Domain's no longer: %d", n)
+	}
+}
+
+// TestChallengesHoldToTheGroups proves names at a real socket, where only those
+// are answered whom the Gateway's groups admit.
+func TestChallengesHoldToTheGroups(t *testing.T) {
+	l := newLab(t, `"example:petstore"`)
+	named := func(name string) model.Head { return model.Head{Metadata: model.Metadata{Name: name}} }
+	set, _, err := model.Admit(model.NewSet(), model.Change{Puts: []model.Object{
+		&model.Network{Head: named("corp"), Spec: model.NetworkSpec{CIDRs: []string{"10.0.0.0/16"}}},
+		&model.Subnet{Head: named("nodes"), Spec: model.SubnetSpec{Network: "corp", CIDR: "10.0.1.0/24"}},
+		&model.SecurityGroup{Head: named("front"), Spec: model.SecurityGroupSpec{Network: "corp", Rules: []model.Rule{
+			{Name: "authority", Direction: "inbound", Protocol: "tcp", Ports: []string{"80", "443"}, From: []string{"198.51.100.0/24"}},
+		}}},
+		&model.Gateway{Head: named("main"), Spec: model.GatewaySpec{
+			Region: region, NetworkMode: model.ModeExternal, Subnet: "nodes", SecurityGroups: []string{"front"}, HTTP: model.HTTPRedirect,
+		}},
+		&model.API{Head: named("open"), Spec: model.APISpec{Gateway: "main", Type: model.Regional, OpenAPI: []byte(`"example:petstore"`)}},
+		&model.Stage{Head: named("open.prod")},
+		&model.Domain{Head: named("acme.example"), Spec: model.DomainSpec{
+			Type: model.Regional, Mappings: []model.Mapping{{API: "open", Stage: "prod"}}, TLS: &model.DomainTLS{ACME: &model.DomainACME{}},
+		}},
+	}}, model.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Swap(new(compile.Compiler).Compile(set, compile.Options{Base: base, Segment: []netip.Prefix{model.DefaultInternet}}).Snapshot)
+
+	const token = "/.well-known/acme-challenge/t0ken"
+	for _, x := range []struct{ from, name, tls, clear string }{
+		{"198.51.100.7:50000", "acme.example", "proved", "200 t0ken.key"},
+		{"203.0.113.9:50000", "acme.example", "reset", "reset"},
+		{"198.51.100.7:50000", "nobody.example", "remote error: tls: unrecognized name", `403 {"message":"Forbidden"}`},
+	} {
+		socket := func(port uint16) net.Conn {
+			return l.arrive(t, &snapshot.Origin{Source: netip.MustParseAddrPort(x.from), Local: netip.AddrPortFrom(netip.IPv4Unspecified(), port)})
+		}
+		c := tls.Client(socket(443), &tls.Config{ServerName: x.name, NextProtos: []string{"acme-tls/1"}, InsecureSkipVerify: true})
+		got := "proved"
+		if err := c.Handshake(); err != nil {
+			got = outcome(err)
+		}
+		if got != x.tls {
+			t.Errorf("tls-alpn-01 of %s from %s: %s, want %s", x.name, x.from, got, x.tls)
+		}
+		if got := l.ask(socket(80), nil, x.name, token); got != x.clear {
+			t.Errorf("http-01 of %s from %s: %s, want %s", x.name, x.from, got, x.clear)
+		}
 	}
 }
 

@@ -101,7 +101,7 @@ func (e *Engine) handle(x *exchange.Exchange) {
 func (e *Engine) arrive(a *request.Arrival, x *exchange.Exchange) {
 	r := &x.Request
 	*a = request.Arrival{
-		Origin: x.Origin, TLS: x.TLS != nil, Host: r.Host, Method: r.Method,
+		Origin: x.Origin, TLS: x.TLS != nil, Host: r.Host, Port: r.Port, Method: r.Method,
 		Path: r.Path, Query: r.RawQuery, Now: e.o.Now(),
 	}
 	if x.TLS != nil {

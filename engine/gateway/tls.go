@@ -34,8 +34,8 @@ func (e *Engine) greet(h *tls.ClientHelloInfo) (*tls.Config, error) {
 	if !ok {
 		return nil, errNotVouched
 	}
-	if cfg, ok := e.challenged(h); ok {
-		return cfg, nil
+	if e.challenging(h) {
+		return e.challenged(h, c)
 	}
 	s := e.snapshot.Load()
 	g, endpoint, shared := gateway(s, c.origin, h.ServerName)
