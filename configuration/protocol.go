@@ -34,6 +34,35 @@ const (
 	HeaderRefuse = "X-Postern-Refuse"
 )
 
+// Enrolment is how a gateway gets a client certificate, as the alternative to a
+// token: it makes a key, and sends a certificate request for it to EnrolPath by
+// POST, as Enrol. The first time it shows a one-time enrolment in the header
+// Authorization, EnrolScheme VALUE; to renew it shows its certificate in the
+// handshake, also one that has ended not long ago. A certificate in the
+// handshake, without the header Authorization, opens both protocols.
+const (
+	EnrolPath   = "/v2/enrolment"
+	EnrolScheme = "GatewayEnrolment"
+)
+
+// Enrol is what a gateway sends to be enrolled.
+type Enrol struct {
+	// Request is a certificate request (PKCS #10) in PEM. Of what it asks for its
+	// key alone is taken.
+	Request string `json:"request"`
+}
+
+// Enrolled answers it.
+type Enrolled struct {
+	// Name is the SelfHostedGateway.
+	Name string `json:"name"`
+	// Certificate is in PEM.
+	Certificate string    `json:"certificate"`
+	Expires     time.Time `json:"expires"`
+	// Renew is when the gateway is to ask for the next one.
+	Renew time.Time `json:"renew"`
+}
+
 // Times of both protocols.
 const (
 	// PingEvery is how often the management plane asks a stream for a sign of

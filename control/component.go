@@ -147,6 +147,7 @@ func (s *Server) configurationHandler() http.Handler {
 		s.answer(&call{Server: s, w: w, r: r, id: rand.Text()}, http.StatusOK, wire.Health{Status: "ok"})
 	})
 	mux.HandleFunc("GET "+configuration.Path, s.serveStream)
+	mux.HandleFunc("POST "+configuration.EnrolPath, s.serveEnrol)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.refuse(&call{Server: s, w: w, r: r, id: rand.Text()}, &model.Error{Kind: model.NotFound, Msg: "there is no " + quote(r.URL.Path) + " for self-hosted gateways"})
 	})

@@ -16,6 +16,7 @@ import (
 	"postern.dev/postern/client/wire"
 	"postern.dev/postern/configuration"
 	"postern.dev/postern/control/fleet"
+	"postern.dev/postern/control/pki"
 	"postern.dev/postern/control/registry"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
@@ -57,9 +58,9 @@ type Options struct {
 	Verify func(context.Context, World) ([]wire.TestResult, error)
 	// Request finds a request that has happened, with its explanation.
 	Request func(ctx context.Context, id string) (wire.Request, error)
-	// Sign signs a digest with the private CA's key: what self-hosted gateways
-	// are sent. It is not signed if Sign is nil.
-	Sign func(digest []byte) ([]byte, error)
+	// Authority signs what self-hosted gateways are sent, and enrols them; neither
+	// is done if it is nil.
+	Authority *pki.Authority
 	// Now is the clock; time.Now if nil.
 	Now func() time.Time
 	Log *slog.Logger
@@ -103,8 +104,13 @@ func New(o Options) (*Server, error) {
 		slots: make(chan struct{}, maxRequests), large: make(chan struct{}, maxLarge), heavy: make(chan struct{}, maxHeavy),
 		management: newHanded(o.Log), configuration: newHanded(o.Log),
 	}
-	s.fleet = fleet.New(fleet.Options{Sign: o.Sign, Judge: s.judge, Standing: s.standing, Now: o.Now, Log: o.Log})
+	var sign func([]byte) ([]byte, error)
+	if o.Authority != nil {
+		sign = o.Authority.Sign
+	}
+	s.fleet = fleet.New(fleet.Options{Sign: sign, Judge: s.judge, Standing: s.standing, Now: o.Now, Log: o.Log})
 	s.mux.HandleFunc("GET "+configuration.Path, s.serveStream)
+	s.mux.HandleFunc("POST "+configuration.EnrolPath, s.serveEnrol)
 	s.mux.HandleFunc("/subscriptions/", s.servePoll)
 	for _, rt := range s.routes {
 		s.mux.Handle(rt.method+" "+rt.path, s.serveRoute(rt))

@@ -105,7 +105,7 @@ func newPlaneOn(t testing.TB, s store.Store) *plane {
 		Now:    p.now,
 	})
 	p.Server, err = New(Options{
-		Registry: r, Base: base, HubHost: "192.0.2.1", Certificate: issuer.Certificate, Loopback: issuer.Loopback, Sign: p.authority.Sign,
+		Registry: r, Base: base, HubHost: "192.0.2.1", Certificate: issuer.Certificate, Loopback: issuer.Loopback, Authority: p.authority,
 		Explain: func(_ context.Context, w World, q answer.Question) (answer.Answer, error) {
 			return answer.Answer{Verdict: answer.Allow, Revision: w.Snapshot.Revision, Code: q.From}, nil
 		},

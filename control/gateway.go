@@ -112,6 +112,9 @@ func expiredToken(at time.Time) *refusedError {
 
 // authenticateGateway finds out which SelfHostedGateway calls.
 func (s *Server) authenticateGateway(r *http.Request) (fleet.Credential, error) {
+	if leaf := shownCertificate(r); leaf != nil && r.Header.Get("Authorization") == "" {
+		return s.authenticateCertificate(r, leaf)
+	}
 	shown, err := token.ParseGateway(r.Header.Get("Authorization"))
 	if err != nil {
 		return fleet.Credential{}, refused(model.Unauthenticated, configuration.RefuseToken, "%s", err)
@@ -189,8 +192,11 @@ func (s *Server) judge(c fleet.Credential) *configuration.Refuse {
 		}
 	}
 	_, recorded := h.Document(registry.KindToken, c.Token)
-	keys, ok, err := keysOf(h, c.For)
-	if !recorded || !ok || err != nil || keys.Sum(c.Key) != c.Sum {
+	if c.Key == token.Certificate {
+		if g, ok := model.Get[*model.SelfHostedGateway](h.Set, c.For); !recorded || !ok || sumOf(g) != c.Sum {
+			return &unknownToken().refuse
+		}
+	} else if keys, ok, err := keysOf(h, c.For); !recorded || !ok || err != nil || keys.Sum(c.Key) != c.Sum {
 		return &unknownToken().refuse
 	}
 	if !c.Expires.IsZero() && !s.opts.Now().Before(c.Expires) {
@@ -207,6 +213,9 @@ const maxAhead = 7 * 24 * time.Hour
 // long.
 func (s *Server) standing(c fleet.Credential) (expires time.Time, warning string) {
 	if left := c.Expires.Sub(s.opts.Now()); ending(c.Created, c.Expires, s.opts.Now()) {
+		if c.Key == token.Certificate {
+			return c.Expires, fmt.Sprintf("the certificate ends in %s, at %s, and was not renewed", left.Round(time.Minute), c.Expires.UTC().Format(time.RFC3339))
+		}
 		warning = fmt.Sprintf("the token expires in %s, at %s; make another with postern token create --role selfhosted --for %s, and replace config.service.auth", left.Round(time.Minute), c.Expires.UTC().Format(time.RFC3339), c.For)
 	}
 	return c.Expires, warning

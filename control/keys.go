@@ -24,7 +24,7 @@ import (
 
 // createGatewayToken makes a token for a self-hosted gateway, and its keys if it
 // has none. The gateway has to exist.
-func (c *call) createGatewayToken(r token.Request, key string) (any, error) {
+func (c *call) createGatewayToken(r token.Request, key string, enrol bool) (any, error) {
 	name, ok := strings.CutPrefix(r.Subject, "selfhosted/")
 	if !ok {
 		_, _, err := token.NewGateway(r, token.Keys{}, token.Primary, c.opts.Now()) // tells what is wrong
@@ -33,6 +33,9 @@ func (c *call) createGatewayToken(r token.Request, key string) (any, error) {
 	var t token.Token
 	var value model.Secret
 	var g *model.SelfHostedGateway
+	if enrol && (c.opts.Authority == nil || key != "") {
+		return nil, &model.Error{Kind: model.Invalid, Field: "enrol", Msg: "an enrolment is signed with no key; leave one of the two out"}
+	}
 	_, err := c.opts.Registry.Update(c.r.Context(), false, func(h *registry.Head) (*registry.Edit, error) {
 		ref := model.Ref{Kind: model.KindSelfHosted, Name: name}
 		if g, ok = model.Get[*model.SelfHostedGateway](h.Set, name); !ok {
@@ -43,7 +46,7 @@ func (c *call) createGatewayToken(r token.Request, key string) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !ok {
+		if !ok && !enrol {
 			if keys, err = token.NewKeys(); err != nil {
 				return nil, err
 			}
@@ -51,9 +54,15 @@ func (c *call) createGatewayToken(r token.Request, key string) (any, error) {
 				return nil, err
 			}
 		}
-		if t, value, err = token.NewGateway(r, keys, cmp.Or(key, token.Primary), c.opts.Now()); err != nil {
+		if enrol {
+			t, value, err = token.NewEnrolment(r, g.Status.ID, c.opts.Now())
+		} else {
+			t, value, err = token.NewGateway(r, keys, cmp.Or(key, token.Primary), c.opts.Now())
+		}
+		if err != nil {
 			return nil, err
 		}
+		t.Of = g.Status.ID
 		data, err := json.Marshal(t)
 		if err != nil {
 			return nil, err
@@ -68,6 +77,7 @@ func (c *call) createGatewayToken(r token.Request, key string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	settings.Enrol = enrol
 	c.status = http.StatusCreated
 	return wire.CreatedToken{Token: shown(t), Value: value.Reveal(), Settings: settings}, nil
 }
@@ -94,7 +104,7 @@ func keepKeys(e *registry.Edit, h *registry.Head, g *model.SelfHostedGateway, ke
 		if err := json.Unmarshal(data, &t); err != nil {
 			return err
 		}
-		if t.Role == token.SelfHosted && t.Subject == "selfhosted/"+name && (!had || t.Key == "" || was.Sum(t.Key) != keys.Sum(t.Key)) {
+		if t.Role == token.SelfHosted && t.Subject == "selfhosted/"+name && (t.Of != g.Status.ID || t.Key != token.Certificate && !t.Once && (!had || was.Sum(t.Key) != keys.Sum(t.Key))) {
 			e.Deletes = append(e.Deletes, store.Delete{Key: tokenKey(t.ID), IfRevision: store.Any})
 		}
 	}

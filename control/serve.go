@@ -24,6 +24,8 @@ func (s *Server) TLSConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		NextProtos: []string{"h2", "http/1.1"},
+		// Self-hosted gateways may show one; it is judged where it matters.
+		ClientAuth: tls.RequestClientCert,
 		GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			if h.ServerName == "" || h.ServerName == "localhost" || !s.ownHost(h.ServerName) {
 				// A name that is not served gets this one too: the client sees

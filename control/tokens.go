@@ -33,7 +33,10 @@ func createToken(c *call) (any, error) {
 		r.Lifetime = d
 	}
 	if r.Role == token.SelfHosted {
-		return c.createGatewayToken(r, in.Key)
+		return c.createGatewayToken(r, in.Key, in.Enrol)
+	}
+	if in.Enrol {
+		return nil, &model.Error{Kind: model.Invalid, Field: "enrol", Msg: "only self-hosted gateways are enrolled; leave it out"}
 	}
 	if in.Key != "" {
 		return nil, &model.Error{Kind: model.Invalid, Field: "key", Msg: "only tokens of self-hosted gateways are signed with one; leave it out"}
@@ -57,7 +60,7 @@ func createToken(c *call) (any, error) {
 }
 
 func shown(t token.Token) wire.Token {
-	return wire.Token{ID: t.ID, Role: string(t.Role), Subject: t.Subject, Comment: t.Comment, Key: t.Key, Created: t.Created, Expires: t.Expires}
+	return wire.Token{ID: t.ID, Role: string(t.Role), Subject: t.Subject, Comment: t.Comment, Key: t.Key, Once: t.Once, Created: t.Created, Expires: t.Expires}
 }
 
 func tokens(h *registry.Head) ([]token.Token, error) {

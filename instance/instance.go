@@ -242,7 +242,7 @@ func (i *Instance) startControl(ctx context.Context, authority *pki.Authority) e
 		Registry: i.registry, Base: i.opts.Base, HubHost: hubHost,
 		Certificate: i.issuer.Certificate, Loopback: i.issuer.Loopback,
 		Explain: i.explain, Matrix: i.matrix, Reach: i.reach, Request: i.request, Conditions: i.conditions,
-		Sign: authority.Sign, Now: i.opts.Now, Log: i.opts.Log,
+		Authority: authority, Now: i.opts.Now, Log: i.opts.Log,
 	})
 	if err != nil {
 		return err

@@ -184,15 +184,21 @@ type NewToken struct {
 	// Key is what a selfhosted token is signed with: primary, which it is if
 	// empty, or secondary.
 	Key string `json:"key,omitempty"`
+	// Enrol asks, in place of a selfhosted token, for one that gets the gateway
+	// its first client certificate, once.
+	Enrol bool `json:"enrol,omitempty"`
 }
 
 // Token is what is kept of a token.
 type Token struct {
-	ID      string    `json:"id"`
-	Role    string    `json:"role"`
-	Subject string    `json:"subject,omitempty"`
-	Comment string    `json:"comment,omitempty"`
-	Key     string    `json:"key,omitempty"`
+	ID      string `json:"id"`
+	Role    string `json:"role"`
+	Subject string `json:"subject,omitempty"`
+	Comment string `json:"comment,omitempty"`
+	// Key is what a selfhosted token is signed with, or certificate.
+	Key string `json:"key,omitempty"`
+	// Once tells that the token enrols a gateway and ends with that.
+	Once    bool      `json:"once,omitempty"`
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires,omitzero"`
 }
@@ -211,6 +217,8 @@ type GatewaySettings struct {
 	// of a Question.
 	Name string `json:"name"`
 	From string `json:"from"`
+	// Enrol tells that the token enrols the gateway and is no setting by itself.
+	Enrol bool `json:"enrol,omitempty"`
 	// V1 and V2 are config.service.endpoint for the two protocols.
 	V1 string `json:"v1"`
 	V2 string `json:"v2"`

@@ -63,10 +63,18 @@ func (a *app) gatewaySettings(f format, file string, made wire.CreatedToken) err
 func settingsText(made wire.CreatedToken) string {
 	s := made.Settings
 	var b strings.Builder
-	fmt.Fprintf(&b, "# SelfHostedGateway/%s, from %s. Token %s (%s key) is good until %s.\n", s.Name, s.From, made.ID, made.Key, made.Expires.Format(time.RFC3339))
+	what := "Token " + made.ID + ", signed with the " + made.Key + " key,"
+	if s.Enrol {
+		what = "Enrolment " + made.ID
+	}
+	fmt.Fprintf(&b, "# SelfHostedGateway/%s, from %s. %s is good until %s.\n", s.Name, s.From, what, made.Expires.Format(time.RFC3339))
 	fmt.Fprintf(&b, "# Protocol v2\nconfig.service.endpoint=%s\n", s.V2)
 	fmt.Fprintf(&b, "# Protocol v1, in its place\n#config.service.endpoint=%s\n", s.V1)
-	fmt.Fprintf(&b, "config.service.auth=%s\n", made.Value)
+	if s.Enrol {
+		fmt.Fprintf(&b, "config.service.auth=certificate\nconfig.service.auth.enrolment=%s\n", made.Value)
+	} else {
+		fmt.Fprintf(&b, "config.service.auth=%s\n", made.Value)
+	}
 	fmt.Fprintf(&b, "# With the private CA: what postern config ca prints\n#config.service.ca=ca.pem\n")
 	return b.String()
 }

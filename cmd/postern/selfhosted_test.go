@@ -27,7 +27,7 @@ func TestTokenOfASelfHostedGatewayComesWithItsSettings(t *testing.T) {
 	sh.ok("apply", "-f", sh.file("shop.yaml", shopWorld))
 	out := sh.ok("token", "create", "--role", "selfhosted", "--for", "shop")
 	for _, want := range []string{
-		"SelfHostedGateway/shop, from link/hq", "(primary key)",
+		"SelfHostedGateway/shop, from link/hq", "signed with the primary key",
 		"\nconfig.service.endpoint=gw.configuration.postern.internal\n",
 		"\n#config.service.endpoint=https://gw.management.postern.internal/subscriptions/",
 		"\nconfig.service.auth=GatewayKey shop&20",
@@ -50,6 +50,7 @@ func TestTokenOfASelfHostedGatewayComesWithItsSettings(t *testing.T) {
 	if strings.Count(list, "selfhosted/shop") != 2 || !strings.Contains(list, "secondary") {
 		t.Errorf("list\n%s", list)
 	}
+	sh.fails([]string{"token", "create", "--role", "selfhosted", "--for", "shop", "--enrol"}, "enrol")
 	if out := sh.ok("token", "rotate", "shop", "--key", "primary"); !strings.Contains(out, "ended with the old one: 1") {
 		t.Errorf("rotate: %s", out)
 	}

@@ -75,6 +75,7 @@ func newTokenCreateCommand(a *app) *cobra.Command {
 	fl.StringVar(&t.Lifetime, "lifetime", "", "how long it is valid, such as 720h; default until revoked, or 720h, which is the longest, for a selfhosted one")
 	fl.StringVar(&t.Comment, "comment", "", "what it is for")
 	fl.StringVar(&file, "settings", "", "write client settings with the token to this file, mode 0600, rather than print it")
+	fl.BoolVar(&t.Enrol, "enrol", false, "in place of a selfhosted token, make one with which the gateway gets a client certificate, once")
 	completeFlag(c, "key", "primary", "secondary")
 	completeFlag(c, "role", "admin", "publisher", "viewer", "host", "selfhosted")
 	outputFlag(c, &f)

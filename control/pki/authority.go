@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"net/url"
 	"time"
 
 	"postern.dev/postern/model"
@@ -102,6 +103,34 @@ func (a *Authority) Encode() (model.Secret, error) {
 	}
 	key := pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
 	return model.NewSecret(string(a.RootPEM()) + string(key)), nil
+}
+
+// IssueClient signs a client certificate for a key of another's. It tells who
+// may show it in a URI; a name that a server would have it does not get.
+func (a *Authority) IssueClient(now time.Time, name string, who *url.URL, key any, lifetime time.Duration) (*x509.Certificate, error) {
+	serial, err := newSerial()
+	if err != nil {
+		return nil, err
+	}
+	until := now.Add(lifetime)
+	if until.After(a.root.NotAfter) {
+		until = a.root.NotAfter
+	}
+	t := &x509.Certificate{
+		SerialNumber:          serial,
+		Subject:               pkix.Name{CommonName: name},
+		NotBefore:             now.Add(-skew),
+		NotAfter:              until,
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		BasicConstraintsValid: true,
+		URIs:                  []*url.URL{who},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, a.root, key, a.key)
+	if err != nil {
+		return nil, fmt.Errorf("pki: sign a client certificate for %s: %w", name, err)
+	}
+	return x509.ParseCertificate(der)
 }
 
 // Sign signs a digest (ECDSA, ASN.1) that is no certificate's: what the

@@ -135,6 +135,43 @@ func NewGateway(r Request, keys Keys, key string, now time.Time) (Token, model.S
 	return t, model.NewSecret(Scheme + " " + value), nil
 }
 
+// Certificate is the Key of a record of a client certificate.
+const Certificate = "certificate"
+
+const enrolLifetime = 24 * time.Hour
+
+// NewEnrolment makes a token that lets a gateway with an id get its first
+// certificate, once.
+func NewEnrolment(r Request, id string, now time.Time) (Token, model.Secret, error) {
+	if r.Lifetime == 0 {
+		r.Lifetime = enrolLifetime
+	}
+	if r.Lifetime > MaxLifetime {
+		return Token{}, model.Secret{}, &model.Error{Kind: model.Invalid, Op: "create token", Field: "lifetime", Msg: "an enrolment is good for 720h at most"}
+	}
+	t, value, err := New(r, now)
+	t.Of, t.Once = id, true
+	return t, value, err
+}
+
+// NewCertificate makes the record of a client certificate, by which it is found
+// and revoked.
+func NewCertificate(subject, id string, der []byte, now, expires time.Time) Token {
+	sum := hash(string(der))
+	return Token{
+		ID: sum[:2*idBytes], Role: SelfHosted, Subject: subject, Key: Certificate, Of: id,
+		Created: now.UTC().Truncate(time.Second), Expires: expires.UTC(), Hash: sum,
+	}
+}
+
+// CertificateID is the id of a certificate's record.
+func CertificateID(der []byte) string { return hash(string(der))[:2*idBytes] }
+
+// RecordsCertificate reports whether t is the record of a certificate.
+func (t Token) RecordsCertificate(der []byte) bool {
+	return t.Role == SelfHosted && t.Key == Certificate && hmac.Equal([]byte(hash(string(der))), []byte(t.Hash))
+}
+
 // idOf is the id of a gateway's token.
 func idOf(value string) string { return hash(value)[:2*idBytes] }
 

@@ -37,6 +37,10 @@ type Token struct {
 	Expires time.Time `json:"expires,omitzero"`
 	// Key names the key that a selfhosted token is signed with.
 	Key string `json:"key,omitempty"`
+	// Of is the id of what a selfhosted token is for: another that gets its name
+	// later is not meant. Once tells that the token enrols it, and ends with that.
+	Of   string `json:"of,omitempty"`
+	Once bool   `json:"once,omitempty"`
 	// Hash is the SHA-256 of the whole token, hexadecimal.
 	Hash string `json:"hash"`
 }

@@ -66,6 +66,7 @@ type Engine struct {
 	snapshot atomic.Pointer[snapshot.Snapshot]
 	server   h1.Server
 	tls      *tls.Config
+	asking   *tls.Config // for components that another serves
 	runner   *integration.Runner
 	health   *health.Prober
 	recent   recent
@@ -101,6 +102,7 @@ func New(o Options) *Engine {
 		GetConfigForClient: e.greet,
 		GetCertificate:     chosen,
 	}
+	e.asking = ask(e.tls)
 	return e
 }
 

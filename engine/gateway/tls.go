@@ -71,7 +71,19 @@ func (e *Engine) greet(h *tls.ClientHelloInfo) (*tls.Config, error) {
 		c.domain, c.bundle = d.Name, d.ClientCA.Bundle
 		return e.mutual(d), nil
 	}
+	if e.serves(component) != nil {
+		return e.asking, nil
+	}
 	return nil, nil // the engine's own
+}
+
+// ask is the configuration for the components that another serves, who judges a
+// certificate that the caller shows. Here it need not be good.
+func ask(own *tls.Config) *tls.Config {
+	cfg := own.Clone()
+	cfg.GetConfigForClient, cfg.SessionTicketsDisabled = nil, true
+	cfg.ClientAuth = tls.RequestClientCert
+	return cfg
 }
 
 // chosen is the certificate that greet chose.

@@ -1,0 +1,219 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"postern.dev/postern/client/wire"
+	"postern.dev/postern/configuration"
+)
+
+// identity is a key and, once it is enrolled, its certificate.
+type identity struct {
+	key  *ecdsa.PrivateKey
+	cert *tls.Certificate
+}
+
+func newIdentity(t testing.TB) *identity {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &identity{key: key}
+}
+
+// client is an HTTP client that shows the certificate, if there is one.
+func (b *branch) clientOf(id *identity) *http.Client {
+	cfg := &tls.Config{RootCAs: b.authority.Pool(), ServerName: management, Time: b.now}
+	if id.cert != nil {
+		cfg.Certificates = []tls.Certificate{*id.cert}
+	}
+	tr := &http.Transport{TLSClientConfig: cfg, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, b.addr)
+	}}
+	b.t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr}
+}
+
+// enrolAs asks for a certificate and keeps it.
+func (b *branch) enrolAs(id *identity, authorization string) (int, configuration.Enrolled) {
+	b.t.Helper()
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{DNSNames: []string{"www.example.com"}}, id.key)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	body, err := json.Marshal(configuration.Enrol{Request: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodPost, "https://"+management+configuration.EnrolPath, bytes.NewReader(body))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if authorization != "" {
+		req.Header.Set("Authorization", authorization)
+	}
+	res, err := b.clientOf(id).Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	data, err := io.ReadAll(res.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var out configuration.Enrolled
+	if res.StatusCode != http.StatusOK {
+		return res.StatusCode, out
+	}
+	if err := json.Unmarshal(data, &out); err != nil {
+		b.t.Fatal(err)
+	}
+	block, _ := pem.Decode([]byte(out.Certificate))
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if len(leaf.DNSNames) > 0 || leaf.IsCA {
+		b.t.Errorf("the certificate is for more than was meant: %v", leaf.DNSNames)
+	}
+	id.cert = &tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: id.key, Leaf: leaf}
+	return res.StatusCode, out
+}
+
+// fetch asks for the configuration by protocol v1 with nothing but the
+// certificate.
+func (b *branch) fetch(id *identity) int {
+	b.t.Helper()
+	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodGet, "https://"+management+configuration.ConfigurationPath(configuration.ResourcePath("s", "g", "gw"), ""), nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	res, err := b.clientOf(id).Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	data, err := io.ReadAll(res.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if res.StatusCode == http.StatusOK {
+		if d, err := configuration.DecodeDocument(data); err != nil || d.For != "shop" {
+			b.t.Errorf("%+v %v", d, err)
+		}
+	}
+	return res.StatusCode
+}
+
+func TestAGatewayIsEnrolledOnceAndRenewsByItself(t *testing.T) {
+	b := serveGateways(t, newPlane(t), sites)
+	made := b.gatewayToken(wire.NewToken{Subject: "selfhosted/shop", Enrol: true})
+	with := configuration.EnrolScheme + " " + made.Value
+	if !made.Once || made.Settings == nil || !made.Settings.Enrol {
+		t.Errorf("made %+v", made)
+	}
+	for what, authorization := range map[string]string{"as a bearer token": "Bearer " + made.Value, "another": with[:len(with)-1] + "_", "nothing": ""} {
+		if code, _ := b.enrolAs(newIdentity(t), authorization); code != http.StatusUnauthorized {
+			t.Errorf("%s: %d", what, code)
+		}
+	}
+	id := newIdentity(t)
+	if code := b.fetch(id); code != http.StatusUnauthorized {
+		t.Errorf("without a certificate: %d", code)
+	}
+	code, got := b.enrolAs(id, with)
+	if code != http.StatusOK || got.Name != "shop" || !got.Renew.Before(got.Expires) {
+		t.Fatalf("%d %+v", code, got)
+	}
+	if code, _ := b.enrolAs(newIdentity(t), with); code != http.StatusUnauthorized {
+		t.Errorf("the enrolment was used again: %d", code)
+	}
+	if code := b.fetch(id); code != http.StatusOK {
+		t.Errorf("with the certificate: %d", code)
+	}
+	// After its end it opens nothing, but is renewed.
+	b.later.Store(int64(40 * 24 * time.Hour))
+	if code := b.fetch(id); code != http.StatusUnauthorized {
+		t.Errorf("a certificate that has ended: %d", code)
+	}
+	first := *id
+	if code, got := b.enrolAs(id, ""); code != http.StatusOK || !got.Expires.After(first.cert.Leaf.NotAfter) {
+		t.Errorf("renewed: %d %+v", code, got)
+	}
+	if code := b.fetch(id); code != http.StatusOK {
+		t.Errorf("with the new one: %d", code)
+	}
+	b.later.Store(int64(130 * 24 * time.Hour))
+	if code, _ := b.enrolAs(&first, ""); code != http.StatusUnauthorized {
+		t.Errorf("one that ended long ago is renewed: %d", code)
+	}
+}
+
+func TestACertificateThatIsRevokedOpensNothing(t *testing.T) {
+	b := serveGateways(t, newPlane(t), sites)
+	made := b.gatewayToken(wire.NewToken{Subject: "selfhosted/shop", Enrol: true})
+	id := newIdentity(t)
+	if code, _ := b.enrolAs(id, configuration.EnrolScheme+" "+made.Value); code != http.StatusOK {
+		t.Fatal(code)
+	}
+	// A server's certificate of the same authority is no gateway's.
+	server, err := b.authority.Issue(time.Now(), []string{"shop"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code := b.fetch(&identity{cert: server}); code != http.StatusUnauthorized {
+		t.Errorf("a server's certificate: %d", code)
+	}
+	if rec := b.call("POST", "/v1/selfhostedgateways/shop/rotate", b.admin, `{"key":"primary"}`); rec.Code != http.StatusOK {
+		t.Fatal(rec.Code)
+	}
+	if code := b.fetch(id); code != http.StatusOK {
+		t.Errorf("it depends on a key: %d", code)
+	}
+	var list wire.Tokens
+	if err := json.Unmarshal(b.call("GET", "/v1/tokens", b.admin, "").Body.Bytes(), &list); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range list.Items {
+		if x.Key == "certificate" {
+			if rec := b.call("DELETE", "/v1/tokens/"+x.ID, b.admin, ""); rec.Code != http.StatusNoContent {
+				t.Fatal(rec.Code)
+			}
+		}
+	}
+	if code := b.fetch(id); code != http.StatusUnauthorized {
+		t.Errorf("revoked: %d", code)
+	}
+	if code, _ := b.enrolAs(id, ""); code != http.StatusUnauthorized {
+		t.Errorf("revoked, and renewed: %d", code)
+	}
+}
+
+func TestAWeakRequestIsRefused(t *testing.T) {
+	b := serveGateways(t, newPlane(t), sites)
+	made := b.gatewayToken(wire.NewToken{Subject: "selfhosted/shop", Enrol: true})
+	for _, body := range []string{"", "{", `{"request":"x"}`, fmt.Sprintf(`{"request":%q}`, string(b.authority.RootPEM()))} {
+		rec := b.call("POST", configuration.EnrolPath, b.admin, body, "Authorization", configuration.EnrolScheme+" "+made.Value)
+		if rec.Code != http.StatusBadRequest && rec.Code != http.StatusUnprocessableEntity {
+			t.Errorf("%q: %d", body, rec.Code)
+		}
+	}
+}
