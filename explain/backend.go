@@ -39,7 +39,11 @@ func (t *trail) backend() {
 		t.stop(h, answer.Symptom{Kind: answer.Response, Status: r.Status, Body: r.Body}, stop{web: -1})
 		return
 	}
-	if len(to) > 0 {
+	switch {
+	case len(to) > 0 && t.passes() >= request.MaxPasses:
+		t.passed(h)
+		return
+	case len(to) > 0:
 		t.send(to)
 		return
 	}

@@ -246,10 +246,8 @@ func (t *trail) sent(ask *live) {
 		Layer: answer.LayerBackend, Component: l.component, Outcome: answer.Pass, Code: request.CodeBackendOK,
 		Out: map[string]string{"to": l.url()}, Reason: "The request is sent on to " + l.url() + ".",
 	}
-	switch code, reason, answered, ok := t.probe(ask); {
-	case ok && code == request.CodeBackendOK:
-		h.Evidence, h.Reason = evidenceProbe, strings.TrimSuffix(h.Reason, ".")+"; a connection was tried: "+reason
-	case ok:
+	code, reason, answered, ok := t.probe(ask)
+	if ok && code != request.CodeBackendOK {
 		h.Evidence, h.Reason, h.Outcome, h.Code = evidenceProbe, t.lookAt(code, reason), answer.Stop, code
 		seen := unreachable
 		switch {
@@ -260,12 +258,17 @@ func (t *trail) sent(ask *live) {
 		}
 		t.stop(h, seen, stop{web: -1})
 		return
+	}
+	switch {
 	case t.gateway() != nil:
-		g := model.Ref{Kind: model.KindGateway, Name: t.gateway().Name}.String()
-		h.Reason = strings.TrimSuffix(h.Reason, ".") + ", where " + g + " itself listens; what it makes of that request is another question."
-		t.assume(g + " answers what it is sent as a backend at " + l.url())
-	default:
+		if !t.gatewayAnswers(&h) {
+			return
+		}
+	case !ok:
 		t.assume("the backend at " + l.url() + " answers")
+	}
+	if ok {
+		h.Evidence, h.Reason = evidenceProbe, strings.TrimSuffix(h.Reason, ".")+"; a connection was tried: "+reason
 	}
 	t.hop(h)
 }

@@ -86,6 +86,59 @@ func (v *Verdict) hostPart(ps []operation.Piece) (string, error) {
 	return b.String(), nil
 }
 
+// Onward is the path with which the operation of an allowed verdict is sent on to
+// a backend. It is not known where that hangs on more of the request than its
+// path.
+func (v *Verdict) Onward() (path string, known bool) {
+	in := &v.Operation().Integration
+	var b strings.Builder
+	for _, p := range in.URI.Pieces {
+		text, ok := p.Value, p.Kind == operation.PieceText
+		switch p.Kind {
+		case operation.PieceStageVariable:
+			text, ok = v.Stage.Variables[p.Value]
+		case operation.PieceParam:
+			text, ok = v.pathParam(p.Value, in.Request)
+		}
+		if !ok {
+			return "", false
+		}
+		b.WriteString(text)
+	}
+	path = b.String()
+	if in.Backend == "" {
+		var err error
+		if _, path, err = SplitURL(path); err != nil {
+			return "", false
+		}
+	}
+	path, _, _ = strings.Cut(path, "?")
+	if in.AppendPath {
+		if path = strings.TrimRight(path, "/"); path == "" || v.Path != "/" {
+			path += v.Path
+		}
+	}
+	if path == "" {
+		path = "/"
+	}
+	return path, true
+}
+
+// pathParam is a parameter of a URI that comes from the path of the request.
+func (v *Verdict) pathParam(name string, ms []operation.Mapping) (string, bool) {
+	from := name
+	for i := range ms {
+		if m := &ms[i]; m.To == operation.PlacePath && m.Name == name {
+			if m.From != operation.PlacePath {
+				return "", false
+			}
+			from = m.Source
+			break
+		}
+	}
+	return v.Route.Param(v.Path, from)
+}
+
 // SplitURL takes a backend's URL apart into where it leads and what follows the
 // host. It does not allocate.
 func SplitURL(uri string) (d Destination, rest string, err error) {
