@@ -4,6 +4,7 @@
 package control
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/ecdsa"
@@ -17,6 +18,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -216,4 +218,64 @@ func TestAWeakRequestIsRefused(t *testing.T) {
 			t.Errorf("%q: %d", body, rec.Code)
 		}
 	}
+}
+
+func TestCertificatesOpenTheConfigurationHostName(t *testing.T) {
+	b := serveGateways(t, newPlane(t), sites)
+	made := b.gatewayToken(wire.NewToken{Subject: "selfhosted/shop", Enrol: true})
+	id := newIdentity(t)
+	if code, _ := b.enrolAs(id, configuration.EnrolScheme+" "+made.Value); code != http.StatusOK {
+		t.Fatal(code)
+	}
+	const host = "gw.configuration." + base
+	f := func(id *identity, want int) {
+		t.Helper()
+		// As the gateway engine hands a connection over, TLS and all.
+		here, there := net.Pipe()
+		cert, err := b.opts.Certificate(host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			b.ServeConfiguration(ctx, tls.Server(there, &tls.Config{Certificates: []tls.Certificate{*cert}, ClientAuth: tls.RequestClientCert}))
+		}()
+		cfg := &tls.Config{RootCAs: b.authority.Pool(), ServerName: host}
+		if id.cert != nil {
+			cfg.Certificates = []tls.Certificate{*id.cert}
+		}
+		c := tls.Client(here, cfg)
+		if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", configuration.Path, host, configuration.Upgrade); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(bufio.NewReaderSize(oneByte{c}, 16), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.StatusCode != want {
+			t.Errorf("%s, want %d", res.Status, want)
+		}
+		if want == http.StatusSwitchingProtocols {
+			s := &stream{Conn: c, t: t}
+			s.take(configuration.TypeDocument)
+			// Its place among all callers is free again.
+			for n := range eachComponent {
+				if !b.configuration.open.Enter(netip.Addr{}, eachComponent) {
+					t.Errorf("a gateway holds a place of all callers' after %d", n)
+					break
+				}
+				defer b.configuration.open.Leave(netip.Addr{})
+			}
+		}
+		_ = here.Close() // without the manners of TLS: nobody reads any more
+		<-served
+	}
+	f(newIdentity(t), http.StatusUnauthorized)
+	f(id, http.StatusSwitchingProtocols)
 }
