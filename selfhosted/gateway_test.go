@@ -19,6 +19,7 @@ import (
 )
 
 func TestItServesWhatItIsAssigned(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	p := newPlane(t, ca, ca.sign(t, assigned(t, 4, map[string]string{"orders": backend(t, "orders here")})))
 	n := start(t, ca, p, "telemetry.metrics.address=127.0.0.1:0")
@@ -46,6 +47,7 @@ func TestItServesWhatItIsAssigned(t *testing.T) {
 }
 
 func TestWithoutConfigurationItNeverAnswers200(t *testing.T) {
+	t.Parallel()
 	n := start(t, newAuthority(t), nil)
 	n.logs("[ErrorResolvingHostname]")
 	for _, at := range []string{"http://" + n.plain, "https://" + n.secure} {
@@ -60,7 +62,42 @@ func TestWithoutConfigurationItNeverAnswers200(t *testing.T) {
 	}
 }
 
+func TestMetricsTellHowItIs(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p := newPlane(t, ca, ca.sign(t, assigned(t, 4, map[string]string{"orders": backend(t, "x")})))
+	n := start(t, ca, p, "telemetry.metrics.address="+address)
+	p.acked()
+	f := func(want ...string) {
+		t.Helper()
+		got := n.ask("http://"+address+"/metrics", "") + "\n"
+		for _, w := range want {
+			if !strings.Contains(got, "\n"+w+"\n") {
+				t.Errorf("the metrics lack %s:\n%s", w, got)
+			}
+		}
+	}
+	f(`postern_configuration_ready{source="plane"} 1`, "postern_configuration_revision 4",
+		`postern_control_connected{protocol="v2",address="corp.configuration.postern.internal:443",why="as set"} 1`,
+		"postern_control_token_expiry_timestamp_seconds 1893456000")
+	p.refuse(http.StatusUnauthorized)
+	n.logs("401 (Unauthorized)")
+	f(`postern_control_failures_total{kind="ended"} 1`, `postern_control_connected{protocol="v2",address="corp.configuration.postern.internal:443",why="as set"} 0`)
+	if got := n.ask("http://"+address+"/orders", ""); !strings.HasPrefix(got, "404 ") {
+		t.Errorf("APIs are served there: %s", got)
+	}
+}
+
 func TestChangesDropNoConnection(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	one, two := backend(t, "one"), backend(t, "two")
 	p := newPlane(t, ca, ca.sign(t, assigned(t, 1, map[string]string{"a": one})))
@@ -104,6 +141,7 @@ func TestChangesDropNoConnection(t *testing.T) {
 }
 
 func TestItGoesOnServingWithoutTheManagementPlane(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	dir := t.TempDir()
 	doc := ca.sign(t, assigned(t, 7, map[string]string{"orders": backend(t, "orders here")}))
@@ -142,6 +180,7 @@ func TestItGoesOnServingWithoutTheManagementPlane(t *testing.T) {
 }
 
 func TestATokenThatIsNoLongerGoodIsSaidAndServingGoesOn(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	p := newPlane(t, ca, ca.sign(t, assigned(t, 1, map[string]string{"orders": backend(t, "orders here")})))
 	n := start(t, ca, p)
@@ -154,6 +193,7 @@ func TestATokenThatIsNoLongerGoodIsSaidAndServingGoesOn(t *testing.T) {
 }
 
 func TestABackupOfAnotherIsRefusedAndThePreviousUsed(t *testing.T) {
+	t.Parallel()
 	ca, other := newAuthority(t), newAuthority(t)
 	dir := t.TempDir()
 	p := newPlane(t, ca, ca.sign(t, assigned(t, 1, map[string]string{"orders": backend(t, "first")})))
@@ -186,6 +226,7 @@ func TestABackupOfAnotherIsRefusedAndThePreviousUsed(t *testing.T) {
 }
 
 func TestWhatIsNotSignedOrForAnotherIsRefused(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	p := newPlane(t, ca, newAuthority(t).sign(t, assigned(t, 1, map[string]string{"orders": backend(t, "x")})))
 	n := start(t, ca, p)
@@ -207,6 +248,7 @@ func TestWhatIsNotSignedOrForAnotherIsRefused(t *testing.T) {
 }
 
 func TestANewInstanceStartsFromASibling(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	p := newPlane(t, ca, ca.sign(t, assigned(t, 5, map[string]string{"orders": backend(t, "orders here")})))
 	one := start(t, ca, p)
@@ -232,6 +274,7 @@ func TestANewInstanceStartsFromASibling(t *testing.T) {
 }
 
 func TestBackendsAreAnywhereButLinkLocal(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	p := newPlane(t, ca, ca.sign(t, assigned(t, 1, map[string]string{
 		"near": backend(t, "near"), "metadata": "http://169.254.169.254/latest", "six": "http://[fe80::1]:80/", "mapped": "http://[::ffff:169.254.169.254]/",
@@ -247,6 +290,7 @@ func TestBackendsAreAnywhereButLinkLocal(t *testing.T) {
 }
 
 func TestOddSettingsAreSaid(t *testing.T) {
+	t.Parallel()
 	n := start(t, newAuthority(t), nil, "neighborhood.hots=x", "observability.opentelemetry.enabled=true")
 	n.logs(`[SettingUnknown], name: neighborhood.hots, from: the environment, message: no setting has this name; did you mean "neighborhood.host"?`)
 	n.logs("[SettingWithoutEffect], name: observability.opentelemetry.enabled")

@@ -178,6 +178,7 @@ spec: {region: eu-1, networkMode: internal, subnet: gateways, securityGroups: [n
 ---` + edge
 
 func TestWithAWholePostern(t *testing.T) {
+	t.Parallel()
 	w := newReal(t, open)
 	made := w.token("primary")
 	n := w.gateway(made.Value, made.Settings.V2)
@@ -224,6 +225,7 @@ func TestWithAWholePostern(t *testing.T) {
 }
 
 func TestFromOutsideAnInternalGatewayOffers3443Alone(t *testing.T) {
+	t.Parallel()
 	w := newReal(t, strings.Replace(inside, "SOURCE", "0.0.0.0/0", 1))
 	made := w.token("primary")
 	two := w.gateway(made.Value, "corp.configuration.postern.internal")

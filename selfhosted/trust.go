@@ -141,11 +141,13 @@ func (t *trust) judge(d *configuration.Document) error {
 	if d.For != t.name {
 		return fmt.Errorf("the configuration is of gateway %s, and this is %s", d.For, t.name)
 	}
-	var err error
+	if !t.verifies() {
+		return nil
+	}
 	for _, root := range t.roots {
-		if err = d.Verify(root); err == nil {
+		if d.Verify(root) == nil {
 			return nil
 		}
 	}
-	return err
+	return fmt.Errorf("%w; config.service.ca has to hold what postern config ca prints", configuration.ErrSignature)
 }
