@@ -30,6 +30,9 @@ type change struct {
 	// shifts says that what follows moves to the place of what is taken out, so
 	// that the next blocker may stand at the same place.
 	shifts bool
+	// apart says that the change is another way than the rest, to be told also
+	// where it needs more than they do.
+	apart bool
 	// or is a larger change, to try if this one is not enough.
 	or *change
 }

@@ -5,6 +5,7 @@ package explain
 
 import (
 	"strconv"
+	"strings"
 
 	"postern.dev/postern/decide/flow"
 	"postern.dev/postern/decide/request"
@@ -53,6 +54,10 @@ func (t *trail) nobodyServes(g *snapshot.Gateway) {
 		if i > 0 {
 			names += ", "
 		}
+		if c == snapshot.ComponentGateway {
+			names += g.Host
+			continue
+		}
 		names += g.Name + "." + string(c) + "." + t.s.Base
 	}
 	t.stop(answer.Hop{
@@ -90,6 +95,9 @@ func (t *trail) other(g *snapshot.Gateway, c snapshot.Component) {
 		sym.Status = request.Page(g, c, host, method(&t.q), t.to.path)
 	case (c == snapshot.ComponentManagement || c == snapshot.ComponentConfiguration) && t.to.path == pathServiceStatus && method(&t.q) == "GET":
 		sym.Status = 200
+	case c == snapshot.ComponentManagement && t.tokenless():
+		sym.Status = 401
+		h.Reason = strings.TrimSuffix(h.Reason, ".") + "; it answers 401, for the request carries no token (Authorization)."
 	case c == snapshot.ComponentManagement || c == snapshot.ComponentConfiguration:
 		t.assume("the " + parts[c] + " of " + ref + " judges what it is asked by the caller's token, which is not asked about here")
 	}
@@ -97,6 +105,18 @@ func (t *trail) other(g *snapshot.Gateway, c snapshot.Component) {
 		t.Symptom = sym
 	}
 	t.hop(h)
+}
+
+// tokenless tells whether the management plane is asked for a resource by a
+// request that says nothing of who asks.
+func (t *trail) tokenless() bool {
+	rest, ok := strings.CutPrefix(t.to.path, "/v1/")
+	switch _, given := header(&t.q, "authorization"); {
+	case given, !ok, method(&t.q) != "GET", rest == "healthz", rest == "readyz", rest == "openapi.json":
+		return false
+	}
+	kind, name, named := strings.Cut(rest, "/")
+	return kind != "" && !strings.Contains(name, "/") && (!named || name != "")
 }
 
 // pathServiceStatus is answered without a token.

@@ -77,8 +77,9 @@ func fixes(t *trail) []answer.Fix {
 // tried is a fix with how it was found.
 type tried struct {
 	answer.Fix
-	// fresh says that it needs changes for what did not block before.
-	fresh bool
+	// fresh says that it needs changes for what did not block before, apart that
+	// it is told all the same.
+	fresh, apart bool
 }
 
 // fix tries one change.
@@ -90,6 +91,7 @@ func (s *search) fix(t *trail, at stop, c *change) (tried, bool) {
 	f := tried{Fix: answer.Fix{
 		Summary: c.summary, For: at.code, Patch: c.patch, Request: c.request, Commands: c.commands, Verified: true,
 	}}
+	f.apart = c.apart
 	if t.w.AsWritten {
 		t.byHand(&f.Fix)
 	}
@@ -117,7 +119,7 @@ func (t *trail) lists(s, fixed stop) bool {
 // an assumed Stage or API is not known to hold for another.
 func plainest(fs []tried) []answer.Fix {
 	if slices.ContainsFunc(fs, func(f tried) bool { return !f.fresh }) {
-		fs = slices.DeleteFunc(fs, func(f tried) bool { return f.fresh })
+		fs = slices.DeleteFunc(fs, func(f tried) bool { return f.fresh && !f.apart })
 	}
 	slices.SortStableFunc(fs, func(a, b tried) int { return len(a.Then) - len(b.Then) })
 	out := make([]answer.Fix, len(fs))
@@ -158,10 +160,14 @@ func same(a, b *answer.Question) bool {
 	return a.Method == b.Method && a.URL == b.URL && slices.Equal(a.Headers, b.Headers)
 }
 
-// opposite tells whether operations set a switch that others set.
+// opposite tells whether operations set a switch that others set, or take out
+// what others put in, or the reverse.
 func opposite(a, b []answer.PatchOperation) bool {
 	for _, x := range a {
-		if _, ok := x.Value.(bool); ok && slices.ContainsFunc(b, func(y answer.PatchOperation) bool { return x.Path == y.Path }) {
+		_, turn := x.Value.(bool)
+		if slices.ContainsFunc(b, func(y answer.PatchOperation) bool {
+			return x.Path == y.Path && (turn || (x.Op == "remove") != (y.Op == "remove"))
+		}) {
 			return true
 		}
 	}

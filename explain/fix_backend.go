@@ -22,7 +22,7 @@ func proposeBackend(t *trail, s stop) []change {
 	b := s.by
 	switch {
 	case s.flow == nil && !b.leg.placed:
-		return append(integrate(b), append(inside(b), outside(b)...)...)
+		return slices.Concat(integrate(b), inject(b), inside(b), outside(b))
 	case s.flow == nil:
 		return nil
 	}
@@ -125,49 +125,16 @@ func outside(b *trail) []change {
 		answer.PatchOperation{Op: "remove", Path: "/spec/network"})}
 }
 
-// integrate proposes outbound integration into the Network of a Backend: in a
-// Subnet that is delegated to the Gateway, or else in one that nobody is in.
-func integrate(b *trail) []change {
-	g, ok := object[*model.Gateway](b, b.leg.gateway.Name)
-	if !ok || g.Spec.Outbound != nil || b.leg.d.Network == nil {
-		return nil
-	}
-	taken := map[string]bool{}
-	for _, i := range b.leg.d.Network.Interfaces {
-		taken[i.Subnet.Name] = true
-	}
-	var free *model.Subnet
-	for _, s := range model.All[*model.Subnet](b.w.Set) {
-		switch {
-		case s.Spec.Network != b.leg.d.Network.Name || taken[s.Metadata.Name]:
-		case s.Spec.DelegatedTo == g.Metadata.Name:
-			free = s
-		case s.Spec.DelegatedTo == "" && free == nil:
-			free = s
-		}
-	}
-	if free == nil {
-		return nil
-	}
-	name := free.Metadata.Name
-	g.Spec.Outbound = &model.GatewayOutbound{Subnet: name}
-	c := put("integrate Gateway/"+g.Metadata.Name+" outbound into Subnet/"+name, g,
-		answer.PatchOperation{Op: "add", Path: "/spec/outbound", Value: g.Spec.Outbound})
-	if free.Spec.DelegatedTo == "" {
-		s := model.Clone(free)
-		s.Spec.DelegatedTo = g.Metadata.Name
-		more := put("", s, answer.PatchOperation{Op: "add", Path: "/spec/delegatedTo", Value: g.Metadata.Name})
-		c.summary += ", delegated to it"
-		c.puts, c.patch, c.commands = append(c.puts, more.puts...), append(c.patch, more.patch...), append(c.commands, more.commands...)
-	}
-	return []change{c}
-}
-
 // egress proposes to let the server dial where the backend is.
 func egress(b *trail, s stop) []change {
 	a := b.flow.Query.Dst
 	if s.flow.Cause != flow.EgressForbidden && s.flow.Cause != flow.PrivateAddress || !a.IsValid() {
 		return nil
+	}
+	for _, n := range b.s.Networks {
+		if n.Interfaces[a] != nil {
+			return nil // who has it is in there, and not where the server dials
+		}
 	}
 	p := netip.PrefixFrom(a, a.BitLen())
 	return []change{{
@@ -211,7 +178,12 @@ func (t *trail) moved(b *trail, step *flow.Step) {
 // authorizations tells of those of the Gateway that do not help.
 func (t *trail) authorizations(b *trail, step *flow.Step) {
 	told := 0
-	for _, z := range model.All[*model.SecurityGroupAuthorization](b.w.Set) {
+	all := model.All[*model.SecurityGroupAuthorization](b.w.Set)
+	carried := func(z *model.SecurityGroupAuthorization) bool {
+		return z.Spec.Gateway == b.leg.gateway.Name && slices.Contains(step.Set.Groups, model.Ref{Kind: model.KindSecurityGroup, Name: z.Spec.SecurityGroup})
+	}
+	right := slices.ContainsFunc(all, carried)
+	for _, z := range all {
 		g, ok := model.Get[*model.SecurityGroup](b.w.Set, z.Spec.SecurityGroup)
 		n := b.flow.Target.Network
 		if z.Spec.Gateway != b.leg.gateway.Name || told == maxAuthorizations || !ok || n == nil || g.Spec.Network != n.Name {
@@ -219,7 +191,10 @@ func (t *trail) authorizations(b *trail, step *flow.Step) {
 		}
 		name := model.RefOf(z).String()
 		text := ""
-		if group := (model.Ref{Kind: model.KindSecurityGroup, Name: z.Spec.SecurityGroup}); !slices.Contains(step.Set.Groups, group) {
+		if group := (model.Ref{Kind: model.KindSecurityGroup, Name: z.Spec.SecurityGroup}); !carried(z) {
+			if right {
+				continue // it is for another host
+			}
 			var carried []string
 			for _, c := range step.Set.Groups {
 				carried = append(carried, c.Name)

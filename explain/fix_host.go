@@ -187,13 +187,25 @@ func (t *trail) byDomains(a *snapshot.API) []change {
 		}
 		for _, m := range h.Domain.Mappings {
 			if m.API == a && m.Stage != nil {
-				out = append(out, ask(t, "call it by its Domain "+host+", which resolves to a public address",
+				out = append(out, ask(t, "call it by its Domain "+host+t.resolvesTo(host),
 					t.url("https", host, t.below(a, m.Path)), map[string]string{apiIDHeader: "", "host": ""}))
 				break
 			}
 		}
 	}
 	return out
+}
+
+// resolvesTo says what kind of address a name has for the caller.
+func (t *trail) resolvesTo(host string) string {
+	_, addrs := lookup(t.s, &t.from, host)
+	switch {
+	case len(addrs) == 0:
+		return ""
+	case t.s.Internet.Gateways[addrs[0]] != nil:
+		return ", which resolves to a public address"
+	}
+	return ", which resolves to the private address " + addrs[0].String()
 }
 
 // below is the question's path without the Stage, under a mapping's path.
@@ -221,7 +233,13 @@ func (t *trail) newDomain(a *snapshot.API) []change {
 		Head: model.Head{Metadata: model.Metadata{Name: host}},
 		Spec: model.DomainSpec{Type: model.Edge, Mappings: []model.Mapping{{API: a.Name, Stage: first}}},
 	}
-	c := create("give API/"+a.Name+" a Domain, which resolves to a public address, and call it by that (any name of yours will do)", d)
+	resolves := ", which resolves to a public address,"
+	for _, i := range a.Gateway.Nodes {
+		if i.Network == t.from.net {
+			resolves = "" // it is a private one there
+		}
+	}
+	c := create("give API/"+a.Name+" a Domain"+resolves+" and call it by that (any name of yours will do)", d)
 	r := ask(t, "", t.url("https", host, t.below(a, "")), map[string]string{apiIDHeader: "", "host": ""})
 	c.ask, c.request = r.ask, r.request
 	return []change{c}
