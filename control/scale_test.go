@@ -311,7 +311,8 @@ func TestAChangeReachesEveryGateway(t *testing.T) {
 	}
 	t.Logf("%d gateways: connected in %v; a change is acknowledged by 99%% after %v on average, %v at worst; %d KiB a gateway",
 		n, connected.Round(time.Millisecond), (sum / rounds).Round(time.Millisecond), worst.Round(time.Millisecond), (int64(after)-int64(before))/1024/int64(n))
-	if limit := 2 * time.Second; worst > limit {
+	// A small crowd is for what is sent; its times say nothing on a busy machine.
+	if limit := 2 * time.Second; n >= 2000 && worst > limit {
 		t.Errorf("99%% have a change after %v, which is more than %v", worst, limit)
 	}
 
