@@ -94,6 +94,10 @@ func (c *Callers) Call(ctx context.Context, q answer.Question, limit time.Durati
 
 // dialer is the way out of a source.
 func (c *Callers) dialer(ctx context.Context, source string) (dialer, error) {
+	source, err := c.stands(source)
+	if err != nil {
+		return dialer{}, err
+	}
 	kind, rest, _ := strings.Cut(source, "/")
 	switch kind {
 	case "internet":
@@ -131,7 +135,29 @@ func (c *Callers) dialer(ctx context.Context, source string) (dialer, error) {
 			},
 		}, nil
 	}
-	return dialer{}, fmt.Errorf("source %q is none of host/NAME, link/NAME/IP, internet/IP", source)
+	return dialer{}, fmt.Errorf("source %q is none of host/NAME, link/NAME/IP, internet/IP, selfhosted/NAME[/IP]", source)
+}
+
+// stands is the source as which a self-hosted gateway calls: what it is attached
+// to. Any other source is itself.
+func (c *Callers) stands(source string) (string, error) {
+	rest, ok := strings.CutPrefix(source, "selfhosted/")
+	if !ok {
+		return source, nil
+	}
+	name, addr, given := strings.Cut(rest, "/")
+	g, ok := model.Get[*model.SelfHostedGateway](c.inst.Resources(), name)
+	switch {
+	case !ok:
+		return "", fmt.Errorf("there is no SelfHostedGateway %q", name)
+	case g.Spec.Attach != "" && given:
+		return g.Spec.Attach + "/" + addr, nil
+	case g.Spec.Attach != "":
+		return g.Spec.Attach, nil
+	case !given:
+		return "", fmt.Errorf("source %q: it stands on the internet; write selfhosted/%s/IP", source, name)
+	}
+	return "internet/" + addr, nil
 }
 
 // resolvePublic asks as the internet does.

@@ -177,10 +177,18 @@ func (p *player) play1(ctx context.Context, l Line) error {
 		p.check(p.stage.Last.Finds(args))
 	case "fix":
 		p.check(p.stage.Last.Fix(strings.Join(args, " ")))
-	case "serve", "close", "leave":
+	case "serve", "close", "leave", "beside", "gateway", "plane":
 		p.gap()
 		p.line("  %s", p.in(cyan, acted(l.Args[0], args)))
 		return p.stage.Act(ctx, l.Args[0], args)
+	case "ask":
+		if err := p.stage.Ask(ctx, args); err != nil {
+			p.check(err)
+			return nil
+		}
+		p.asked1()
+	case "logs":
+		return p.logged(ctx, args)
 	case "matrix":
 		return p.matrix(ctx, args[0])
 	case "stdout":
@@ -213,8 +221,43 @@ func acted(verb string, args []string) string {
 		return args[0] + " answers at " + ports(args[1:])
 	case "close":
 		return args[0] + " answers no more at " + ports(args[1:])
+	case "beside":
+		return args[0] + " answers beside the self-hosted gateway"
+	case "plane":
+		return "the management plane is " + args[0]
+	case "gateway":
+		if args[0] == "stop" {
+			return args[1] + " ends"
+		}
+		return args[1] + " starts: postern gateway " + strings.Join(args[2:], " ")
 	}
 	return args[0] + " is gone"
+}
+
+// asked1 prints what a self-hosted gateway answered, for which there is no
+// explanation.
+func (p *player) asked1() {
+	o := &p.stage.Last
+	p.gap()
+	p.line("  %s", p.in(cyan, o.Question.From))
+	p.field(bold, method(&o.Question), o.Question.URL)
+	seen := o.Seen
+	seen.Body = start(seen.Body)
+	p.field(bold, "saw", Describe(seen))
+}
+
+// logged waits for what a self-hosted gateway writes, and prints it.
+func (p *player) logged(ctx context.Context, args []string) error {
+	if len(args) != 2 {
+		return errors.New("usage: logs SOURCE PATTERN")
+	}
+	found, err := p.stage.Logs(ctx, args[0], args[1])
+	if err != nil {
+		p.check(err)
+		return nil
+	}
+	p.field(bold, "says", found[0])
+	return nil
 }
 
 func ports(args []string) string {
@@ -230,7 +273,7 @@ func (p *player) command(ctx context.Context, args []string, not bool) error {
 	p.line("  %s", p.in(bold, "$ postern "+strings.Join(args, " ")))
 	run := []string{"--config", p.stage.ConfigPath()}
 	for i, a := range args {
-		if i > 0 && args[i-1] == "-f" {
+		if i > 0 && (args[i-1] == "-f" || args[i-1] == "--settings") {
 			a = filepath.Join(p.dir, a)
 		}
 		run = append(run, a)

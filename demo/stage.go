@@ -16,10 +16,12 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"postern.dev/postern/client"
+	"postern.dev/postern/client/settings"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/instance"
 	"postern.dev/postern/model"
@@ -43,6 +45,14 @@ type Stage struct {
 	api     *client.Client
 	callers *Callers
 
+	// options start it again, folder holds its data and the files of the
+	// walk-through, ca is the private CA's certificate.
+	options instance.Options
+	folder  string
+	ca      []byte
+	edges   map[string]*edge // self-hosted gateways, by selfhosted/NAME
+	beside  []*served
+
 	Last Outcome
 }
 
@@ -59,21 +69,40 @@ func NewStage(ctx context.Context, data string, o instance.Options) (*Stage, err
 	o.Management = "127.0.0.1:0"
 	o.WireGuard = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	o.Low, o.High = low, low+hubPorts-1
-	i, err := instance.Start(ctx, o)
+	s := &Stage{options: o, folder: filepath.Dir(data), edges: map[string]*edge{}}
+	return s, s.up(ctx)
+}
+
+// up starts the Postern.
+func (s *Stage) up(ctx context.Context) error {
+	i, err := instance.Start(ctx, s.options)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	set := i.Settings()
 	api, err := client.New(client.Options{Address: set.Address, CA: set.CA, Token: set.Token})
 	if err != nil {
-		return nil, errors.Join(err, i.Close())
+		return errors.Join(err, i.Close())
 	}
 	callers, err := NewCallers(i, api)
 	if err != nil {
 		api.Close()
-		return nil, errors.Join(err, i.Close())
+		return errors.Join(err, i.Close())
 	}
-	return &Stage{inst: i, api: api, callers: callers}, nil
+	s.inst, s.api, s.callers, s.ca = i, api, callers, i.RootPEM()
+	return nil
+}
+
+// down ends the callers and the Postern.
+func (s *Stage) down() error {
+	if s.inst == nil {
+		return nil
+	}
+	err := s.callers.Close()
+	s.api.Close()
+	err = errors.Join(err, s.inst.Close())
+	s.inst = nil
+	return err
 }
 
 // freePorts finds n UDP ports of loopback in a row that nobody has.
@@ -101,11 +130,16 @@ func holdPorts(low, n int) (err error) {
 // Instance is the running Postern.
 func (s *Stage) Instance() *instance.Instance { return s.inst }
 
-// Close ends the callers and the Postern.
+// Close ends the self-hosted gateways, the callers and the Postern.
 func (s *Stage) Close() error {
-	err := s.callers.Close()
-	s.api.Close()
-	return errors.Join(err, s.inst.Close())
+	var errs []error
+	for _, e := range s.edges {
+		errs = append(errs, e.close())
+	}
+	for _, b := range s.beside {
+		errs = append(errs, b.close())
+	}
+	return errors.Join(append(errs, s.down())...)
 }
 
 // Call is what a walk-through asks for.
@@ -151,6 +185,9 @@ func ParseCall(args []string) (Call, error) {
 
 // Call asks for the explanation of a request and sends it for real.
 func (s *Stage) Call(ctx context.Context, c Call) error {
+	if s.inst == nil {
+		return errors.New("the management plane is away; bring it back with plane up")
+	}
 	s.callers.ready(ctx, c.Question.From)
 	a, err := s.explained(ctx, c)
 	if err != nil {
@@ -223,7 +260,8 @@ func (s *Stage) expand(q answer.Question) (answer.Question, error) {
 // ready gives a source's tunnel time to come up. That it does not is for the
 // call to find out.
 func (c *Callers) ready(ctx context.Context, source string) {
-	if strings.HasPrefix(source, "internet") {
+	source, err := c.stands(source)
+	if err != nil || strings.HasPrefix(source, "internet") {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, joining)
@@ -255,8 +293,22 @@ func (s *Stage) Roots() *x509.CertPool { return s.callers.roots }
 func (s *Stage) API() *client.Client { return s.api }
 
 // Act does what a machine does by itself: serve SOURCE PORT..., close SOURCE
-// PORT..., and leave SOURCE, whose next call joins again with a key of its own.
+// PORT..., and leave SOURCE, whose next call joins again with a key of its own;
+// beside NAME FILE, gateway start SOURCE SETTING..., gateway stop SOURCE, and
+// plane down|up.
 func (s *Stage) Act(ctx context.Context, verb string, args []string) error {
+	switch {
+	case verb == "beside" && len(args) == 2:
+		return s.Beside(args[0], args[1])
+	case verb == "plane" && len(args) == 1:
+		return s.Plane(ctx, args[0])
+	case verb == "gateway" && len(args) >= 2 && args[0] == "start":
+		return s.StartGateway(ctx, args[1], args[2:]...)
+	case verb == "gateway" && len(args) == 2 && args[0] == "stop":
+		return s.StopGateway(args[1])
+	case verb == "beside" || verb == "plane" || verb == "gateway":
+		return fmt.Errorf("usage: beside NAME FILE, gateway start SOURCE SETTING..., gateway stop SOURCE, plane down|up")
+	}
 	if verb == "leave" && len(args) == 1 {
 		return s.callers.Leave(args[0])
 	}
@@ -276,7 +328,7 @@ func (s *Stage) Act(ctx context.Context, verb string, args []string) error {
 }
 
 // ConfigPath is the client.yaml of the running Postern.
-func (s *Stage) ConfigPath() string { return s.inst.ConfigPath() }
+func (s *Stage) ConfigPath() string { return filepath.Join(s.options.Data, settings.FileName) }
 
 // tempData makes a data folder that is removed with the returned function.
 func tempData() (string, func() error, error) {

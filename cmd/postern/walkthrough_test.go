@@ -35,6 +35,11 @@ func TestWalkThroughs(t *testing.T) {
 			"serve":   act("serve"),
 			"close":   act("close"),
 			"leave":   act("leave"),
+			"beside":  act("beside"),
+			"gateway": act("gateway"),
+			"plane":   act("plane"),
+			"ask":     ask,
+			"logs":    logs,
 			"matrix":  matrix,
 			"sees":    judge(func(o *demo.Outcome, args []string) error { return o.Sees(args) }),
 			"because": judge(func(o *demo.Outcome, args []string) error { return o.Because(args) }),
@@ -104,6 +109,23 @@ func act(verb string) func(*testscript.TestScript, bool, []string) {
 	return func(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(stageOf(ts).Act(context.Background(), verb, args))
 	}
+}
+
+// ask sends a request to a self-hosted gateway itself.
+func ask(ts *testscript.TestScript, _ bool, args []string) {
+	s := stageOf(ts)
+	ts.Check(s.Ask(context.Background(), args))
+	ts.Logf("saw %s", demo.Describe(s.Last.Seen))
+}
+
+// logs waits for what a self-hosted gateway writes.
+func logs(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: logs SOURCE PATTERN")
+	}
+	found, err := stageOf(ts).Logs(context.Background(), args[0], args[1])
+	ts.Check(err)
+	ts.Logf("%s", found[0])
 }
 
 // judge makes a command of a check of the last call.
