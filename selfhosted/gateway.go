@@ -60,6 +60,7 @@ type Gateway struct {
 	engine   *gateway.Engine
 	backup   *backup.Backup
 	link     *link.Link
+	identity *identity             // nil with a token
 	siblings *sibling.Neighborhood // nil without a neighbourhood
 	key      *sibling.Key          // nil without a token
 	asked    *pace
@@ -125,6 +126,11 @@ func (g *Gateway) start(ctx context.Context) error {
 	if g.trust, err = newTrust(g.s, g.log); err != nil {
 		return err
 	}
+	if g.s.CertificateDir != "" {
+		if g.identity, err = newIdentity(g.s.CertificateDir, g.o.Now); err != nil {
+			return err
+		}
+	}
 	g.names = newNames(g.s, g.o.Dial)
 	if g.certs, err = newCertificates(g.s, g.snapshot, g.o.Now); err != nil {
 		return err
@@ -154,7 +160,7 @@ func (g *Gateway) start(ctx context.Context) error {
 		}
 		g.wait.Go(func() { g.accept(running, l, port) })
 	}
-	g.wait.Go(func() { g.link.Run(running) })
+	g.wait.Go(func() { g.connect(running) })
 	if g.siblings != nil && g.served.Load() == nil {
 		g.wait.Go(func() { g.fromSiblings(running) })
 	}
@@ -223,8 +229,12 @@ func (g *Gateway) listen() error {
 
 // newLink prepares the link and the neighbourhood.
 func (g *Gateway) newLink() {
+	secure := g.trust.plane()
+	if g.identity != nil {
+		secure.GetClientCertificate = g.identity.show
+	}
 	g.link = link.New(link.Options{
-		Endpoint: g.s.Endpoint, Name: g.s.Name, Token: g.s.Token, Expires: g.s.Expires, TLS: g.trust.plane(),
+		Endpoint: g.s.Endpoint, Name: g.s.Name, Token: g.s.Token, Expires: g.s.Expires, TLS: secure,
 		Dial: g.names.dial, Proxy: g.o.Proxy, Timeout: g.s.Timeout, Instance: g.instance(),
 		Have: g.have, Take: func(d *configuration.Document) error { return g.take(d, sourcePlane) },
 		Heartbeat: g.heartbeat, Log: g.log, Now: g.o.Now,

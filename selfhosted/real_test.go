@@ -30,6 +30,7 @@ type real struct {
 	i   *instance.Instance
 	api *client.Client
 	ca  string
+	now func() time.Time // of gateways
 }
 
 func newReal(t *testing.T, manifests string) *real {
@@ -105,7 +106,7 @@ func (w *real) gateway(token, endpoint string, settings ...string) *node {
 		w.t.Fatal(err)
 	}
 	n := &node{t: w.t, log: &buffer{}}
-	if n.Gateway, err = selfhosted.Start(w.t.Context(), selfhosted.Options{Settings: s, Notes: notes, Version: "test", Log: eventlog.New(n.log, s.Log, false), Dial: w.dial}); err != nil {
+	if n.Gateway, err = selfhosted.Start(w.t.Context(), selfhosted.Options{Settings: s, Notes: notes, Version: "test", Log: eventlog.New(n.log, s.Log, false), Dial: w.dial, Now: w.now}); err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() {
@@ -221,6 +222,68 @@ func TestWithAWholePostern(t *testing.T) {
 	}
 	if s := m.Link(); !s.Connected {
 		t.Errorf("the other token suffers: %+v", s)
+	}
+}
+
+// TestACertificateIsTheAlternativeToAToken enrols once, starts again with what
+// that gave, and renews it when it is due.
+func TestACertificateIsTheAlternativeToAToken(t *testing.T) {
+	t.Parallel()
+	w := newReal(t, open)
+	made, err := w.api.CreateToken(t.Context(), wire.NewToken{Role: "selfhosted", Subject: "selfhosted/edge", Enrol: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	by := func(more ...string) *node {
+		return w.gateway("certificate", made.Settings.V2, append([]string{"gateway.name=edge", "config.service.auth.certificate=" + dir}, more...)...)
+	}
+	n := by("config.service.auth.enrolment=" + made.Value)
+	n.logs("[GatewayCertificateIssued]")
+	n.logs("[ConfigApplied], source: plane")
+	if got := n.get("/orders/pets/1"); !strings.HasPrefix(got, "200 ") {
+		t.Errorf("the API answers %s", got)
+	}
+	file := filepath.Join(dir, "gateway.pem")
+	first, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the key can be read by others: %v, %v", info.Mode(), err)
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// Again, with the enrolment that is used up still in its settings.
+	n = by("config.service.auth.enrolment=" + made.Value)
+	n.logs("[ConfigApplied], source: plane")
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.now = func() time.Time { return time.Now().Add(21 * 24 * time.Hour) }
+	n = by()
+	n.logs("[GatewayCertificateIssued]")
+	n.logs("[ConfigApplied], source: plane")
+	second, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(first) == string(second) {
+		t.Error("with ten days left it was not renewed")
+	}
+	w.now = nil
+
+	// The enrolment is good once.
+	other := w.gateway("certificate", made.Settings.V2, "gateway.name=edge", "config.service.auth.certificate="+t.TempDir(), "config.service.auth.enrolment="+made.Value)
+	other.logs("401 (Unauthorized)")
+	if got := other.get("/orders/pets/1"); !strings.HasPrefix(got, "503 ") {
+		t.Errorf("without a certificate it answers %s", got)
+	}
+	for _, x := range []*node{n, other} {
+		if strings.Contains(x.log.String(), made.Value) {
+			t.Errorf("the enrolment is in the log:\n%s", x.log)
+		}
 	}
 }
 

@@ -71,7 +71,7 @@ func settingsText(made wire.CreatedToken) string {
 	fmt.Fprintf(&b, "# Protocol v2\nconfig.service.endpoint=%s\n", s.V2)
 	fmt.Fprintf(&b, "# Protocol v1, in its place\n#config.service.endpoint=%s\n", s.V1)
 	if s.Enrol {
-		fmt.Fprintf(&b, "config.service.auth=certificate\nconfig.service.auth.enrolment=%s\n", made.Value)
+		fmt.Fprintf(&b, "gateway.name=%s\nconfig.service.auth=certificate\nconfig.service.auth.enrolment=%s\n", s.Name, made.Value)
 	} else {
 		fmt.Fprintf(&b, "config.service.auth=%s\n", made.Value)
 	}

@@ -25,10 +25,14 @@ type Settings struct {
 	Name string
 	// Endpoint is where the configuration is.
 	Endpoint Endpoint
-	// Token is sent as it is: GatewayKey ....
+	// Token is sent as it is: GatewayKey ...; empty where a certificate is shown.
 	Token model.Secret
 	// Expires is when the token does; zero if it does not say.
 	Expires time.Time
+	// CertificateDir holds the client certificate, if that is the mechanism, and
+	// Enrolment fetches the first.
+	CertificateDir string
+	Enrolment      model.Secret
 	// Insecure takes any certificate of the endpoint; CA is a file of authorities.
 	Insecure bool
 	CA       string
@@ -175,6 +179,8 @@ func (s *Settings) authenticate(v values) error {
 		if token == "" {
 			return fmt.Errorf("the mechanism is key, but %s is empty; %w", authKey, ErrNoAuth)
 		}
+	case "certificate":
+		return s.byCertificate(v)
 	case "azureadapp", "workloadidentity":
 		return fmt.Errorf("%s: %s; %w", token, withoutEntra, ErrNoAuth)
 	case "":
@@ -190,6 +196,21 @@ func (s *Settings) authenticate(v values) error {
 		return fmt.Errorf("the token is of gateway %s, but %s is %s", name, gatewayName, s.Name)
 	}
 	s.Name, s.Expires, s.Token = name, expires, model.NewSecret(token)
+	return nil
+}
+
+// byCertificate reads what it takes to have a client certificate.
+func (s *Settings) byCertificate(v values) error {
+	s.Enrolment = model.NewSecret(v[authEnrolment])
+	if s.Name == "" {
+		return fmt.Errorf("with a certificate, %s has to be set", gatewayName)
+	}
+	if s.CertificateDir = v[authCertificate]; s.CertificateDir == "" {
+		s.CertificateDir = v[backupPath]
+	}
+	if s.CertificateDir == "" || s.CertificateDir == "none" {
+		return fmt.Errorf("without a backup, %s has to name the folder of the certificate", authCertificate)
+	}
 	return nil
 }
 

@@ -144,6 +144,8 @@ func TestNoErrorRepeatsAToken(t *testing.T) {
 	f([]string{at, "config.service.auth=Gatewaykey" + leak}, "", "GatewayKey NAME")
 	f([]string{at, "config.service.auth=GatewayKey a&2026&" + leak}, "", "GatewayKey NAME")
 	f([]string{at, "config.service.auth=key"}, "", "config.service.auth.key is empty")
+	f([]string{at, "config.service.auth=certificate"}, "", "gateway.name has to be set")
+	f([]string{at, "config.service.auth=certificate", "gateway.name=edge", "config.backup.path=none"}, "", "has to name the folder")
 	f([]string{at, "config.service.auth=azureAdApp"}, "", "no Entra ID")
 	f([]string{at, "config.service.auth=" + token, "gateway.name=other"}, "", "the token is of gateway edge-1")
 	f([]string{at}, "GatewayKey\n"+leak+"\n", ":1: the line is not of the form")
@@ -154,6 +156,10 @@ func TestAuthenticationMechanisms(t *testing.T) {
 	s, _ := mustRead(t, Sources{Environ: []string{at, "config.service.auth=key", "config.service.auth.key=" + token}})
 	if s.Token.Reveal() != token {
 		t.Error("the mechanism key does not take config.service.auth.key")
+	}
+	s, _ = mustRead(t, Sources{Environ: []string{at, "config.service.auth=certificate", "gateway.name=edge-1", "config.service.auth.enrolment=once", "config.backup.path=/b"}})
+	if s.CertificateDir != "/b" || s.Enrolment.Reveal() != "once" || !s.Token.IsZero() {
+		t.Errorf("with a certificate: %+v", s)
 	}
 	if _, _, err := Read(Sources{Environ: []string{at}}); !errors.Is(err, ErrNoAuth) {
 		t.Errorf("without authentication: %v", err)

@@ -22,7 +22,8 @@ type Setting struct {
 }
 
 // The names with an effect. Those of Azure's self-hosted gateway are as that
-// has them; config.service.ca, config.backup..., net.resolver, net.server...address,
+// has them; config.service.ca, config.service.auth.certificate
+// and .enrolment, config.backup..., net.resolver, net.server...address,
 // net.server.tls.certificate and .key, neighborhood.port,
 // certificates.local.ca.path and telemetry.metrics.address are Postern's own.
 const (
@@ -30,6 +31,8 @@ const (
 	endpoint          = "config.service.endpoint"
 	auth              = "config.service.auth"
 	authKey           = "config.service.auth.key"
+	authCertificate   = "config.service.auth.certificate"
+	authEnrolment     = "config.service.auth.enrolment"
 	insecure          = "config.service.endpoint.disableCertificateValidation"
 	serviceCA         = "config.service.ca"
 	serviceTimeout    = "config.service.integration.timeout"
@@ -51,7 +54,7 @@ const (
 )
 
 const (
-	withoutEntra   = "there is no Entra ID here; config.service.auth takes a GatewayKey token, or the mechanism key"
+	withoutEntra   = "there is no Entra ID here; config.service.auth takes a GatewayKey token, or the mechanism key or certificate"
 	withoutSync    = "no filter counts requests by key yet, so that there is nothing to synchronise"
 	withoutBeat    = "siblings are found by neighborhood.host and asked on their HTTP port, without UDP"
 	withoutLocal   = "logs go to standard output only"
@@ -73,8 +76,10 @@ const protocols = "Microsoft.WindowsAzure.ApiManagement.Gateway.Security.Backend
 var settings = []Setting{
 	{Name: gatewayName, Usage: "name of the SelfHostedGateway; by default that in the token"},
 	{Name: endpoint, Usage: "where the configuration is: NAME.configuration.BASE (protocol v2), or the URL of a management endpoint (v1)"},
-	{Name: auth, Secret: true, Usage: "the token (GatewayKey ...), or the mechanism key"},
+	{Name: auth, Secret: true, Usage: "the token (GatewayKey ...), or the mechanism key or certificate"},
 	{Name: authKey, Secret: true, Usage: "the token, where the mechanism is key"},
+	{Name: authCertificate, Usage: "folder of the client certificate and its key, where the mechanism is certificate; by default that of the backup"},
+	{Name: authEnrolment, Secret: true, Usage: "one-time enrolment with which the first client certificate is fetched"},
 	{Name: insecure, Default: "false", Switch: true, Usage: "trust whatever certificate the configuration endpoint shows"},
 	{Name: serviceCA, Usage: "file of the authorities (PEM) trusted for the configuration endpoint, beside the system's"},
 	{Name: serviceTimeout, Default: "00:01:40", Usage: "longest wait for the configuration endpoint"},
