@@ -46,3 +46,20 @@ func TestASelfHostedGatewayAnswersToTheNameOfItsMachine(t *testing.T) {
 	f("", "edge.example", "/shop/v1/pets", true, request.CodeHostUnknown)
 	f("", "main."+base, "/shop/v1/pets", false, "redirect")
 }
+
+func TestAtASelfHostedGatewayAnAllowedRequestCostsNoAllocation(t *testing.T) {
+	w := newWorld(t)
+	for _, host := range []string{"localhost:8080", "10.0.0.1:8081", "main." + base, "a.shop.example"} {
+		path := "/shop/v1/pets"
+		if host == "a.shop.example" {
+			path = "/pets"
+		}
+		a := w.at(nil, "GET", host, path)
+		a.Origin = &snapshot.Origin{Source: netip.MustParseAddrPort("10.0.0.9:4000"), Local: netip.MustParseAddrPort("10.0.0.1:80"), ServedBy: "edge"}
+		v := new(request.Verdict)
+		n := testing.AllocsPerRun(100, func() { v.Judge(w.Snapshot, a, false) })
+		if n != 0 || !v.Allowed {
+			t.Errorf("%s%s: %v allocations, %s", host, path, n, v.Code())
+		}
+	}
+}
