@@ -96,6 +96,11 @@ func full(set *model.Set, source string) (string, error) {
 	switch {
 	case source == "internet":
 		return "internet/203.0.113.10", nil
+	case kind == "selfhosted":
+		// On the internet it calls from the address that stands for it.
+		if g, ok := model.Get[*model.SelfHostedGateway](set, rest); ok && g.Spec.Attach == "" {
+			return source + "/198.51.100.10", nil
+		}
 	case kind == "link" && !strings.Contains(rest, "/"):
 		l, ok := model.Get[*model.Link](set, rest)
 		if !ok || len(l.Spec.CIDRs) == 0 {

@@ -26,6 +26,7 @@ func Explain(ctx context.Context, w *World, q answer.Question) (*answer.Answer, 
 	t.controlLink()
 	if t.Verdict == answer.Deny || len(t.maybe) > 0 {
 		t.Fixes = fixes(t)
+		t.exposing()
 	}
 	return &t.Answer, nil
 }

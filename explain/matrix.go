@@ -23,8 +23,8 @@ var connections = map[snapshot.Connection]string{
 }
 
 // Matrix asks for every component of a Gateway from everywhere that may matter:
-// the internet, the management plane, the Links, and a Host of every Subnet, or
-// with all every Host. Each cell is what Explain answers to the same question:
+// the internet, the management plane, the Links, a Host of every Subnet, or with
+// all every Host, and its self-hosted gateways. Each cell is what Explain answers to the same question:
 // by name, and where that is in vain, at the Gateway's private addresses.
 func Matrix(w *World, gateway string, all bool) (*answer.Matrix, error) {
 	s := w.Snapshot()
@@ -49,7 +49,7 @@ func Matrix(w *World, gateway string, all bool) (*answer.Matrix, error) {
 		}
 		m.Endpoints[e.Name] = connections[e.Connection]
 	}
-	m.Sources = callersOf(s, g, all)
+	m.Sources = append(callersOf(s, g, all), selfHostedOf(w, g)...)
 	if more := len(m.Sources) - maxColumns; more > 0 {
 		m.Sources, m.Omitted = m.Sources[:maxColumns], more
 	}

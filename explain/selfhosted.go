@@ -265,3 +265,31 @@ func (t *trail) exposed(g *snapshot.Gateway, w *controlWay) {
 	t.find("sg/allowed", r.Resource.String(), fmt.Sprintf("%s lets everyone in at port %d of Gateway/%s: that exposes the management plane, which its tokens alone guard. Admit tag:ApiManagement and %s of SelfHostedGateway/%s in place of everyone.",
 		ruleName(r), w.port, g.Name, whom, t.from.selfHosted.Metadata.Name))
 }
+
+// selfHostedOf are the self-hosted gateways of a Gateway, as callers.
+func selfHostedOf(w *World, g *snapshot.Gateway) []string {
+	var out []string
+	for _, name := range w.Set.Names(model.KindSelfHosted) {
+		from := "selfhosted/" + name
+		if src, err := parseSource(w, from); err == nil && src.selfHosted != nil && src.selfHosted.Spec.Gateway == g.Name {
+			out = append(out, from)
+		}
+	}
+	return out
+}
+
+// exposing warns of fixes that would let callers on the internet in where a
+// self-hosted gateway alone was meant to be.
+func (t *trail) exposing() {
+	if t.from.selfHosted == nil || t.controlHost() == nil {
+		return
+	}
+	for i := range t.Fixes {
+		f := &t.Fixes[i]
+		if slices.ContainsFunc(f.AlsoOpens, func(o answer.Opening) bool {
+			return strings.HasPrefix(o.From, internet) && o.To == asked(t)
+		}) {
+			f.Summary += "; this exposes the management plane to others on the internet"
+		}
+	}
+}
