@@ -47,22 +47,21 @@ const (
 
 // StartGateway starts postern gateway as a process that stands at a source:
 // selfhosted/NAME, or selfhosted/NAME/IP on the internet. What it serves is at
-// loopback, its backup and its files are in the folder of the Stage. A gateway
-// of that name that runs is stopped before.
+// loopback, its backup and its files are in the folder of the Stage. One that
+// runs at the same source is stopped before.
 func (s *Stage) StartGateway(ctx context.Context, source string, args ...string) error {
 	if err := s.StopGateway(source); err != nil {
 		return err
 	}
-	e := s.edges[member(source)]
+	e := s.edges[source]
 	if e == nil {
 		r, err := newRelay()
 		if err != nil {
 			return err
 		}
-		e = &edge{relay: r}
-		s.edges[member(source)] = e
+		e = &edge{source: source, relay: r}
+		s.edges[source] = e
 	}
-	e.source = source
 	s.connect(ctx, e)
 	ca := filepath.Join(s.folder, "ca.pem")
 	if err := os.WriteFile(ca, s.ca, 0o600); err != nil {
@@ -75,7 +74,7 @@ func (s *Stage) StartGateway(ctx context.Context, source string, args ...string)
 	e.log = &journal{}
 	e.cmd = exec.Command(self) //nolint:gosec // this very program
 	e.cmd.Args = append([]string{
-		"postern", "gateway", "--config.service.ca", ca, "--config.backup.path", filepath.Join(s.folder, "backup"),
+		"postern", "gateway", "--config.service.ca", ca, "--config.backup.path", filepath.Join(s.folder, "backup of "+strings.ReplaceAll(source, "/", " ")),
 		"--net.server.http.address", "127.0.0.1:0", "--net.server.https.address", "127.0.0.1:0",
 	}, args...)
 	e.cmd.Dir = s.folder
@@ -112,7 +111,7 @@ func (s *Stage) connect(ctx context.Context, e *edge) {
 
 // StopGateway ends the process of a gateway, if it runs, as its operator would.
 func (s *Stage) StopGateway(source string) error {
-	if e := s.edges[member(source)]; e != nil {
+	if e := s.edges[source]; e != nil {
 		return e.stop()
 	}
 	return nil
@@ -156,11 +155,22 @@ func (s *Stage) Logs(ctx context.Context, source, pattern string) ([]string, err
 	return e.logs(ctx, arriving, pattern)
 }
 
+// edge is the gateway that was started at a source. Without its address
+// selfhosted/NAME will do, as long as there is one.
 func (s *Stage) edge(source string) (*edge, error) {
-	if e := s.edges[member(source)]; e != nil {
+	if e := s.edges[source]; e != nil {
 		return e, nil
 	}
-	return nil, fmt.Errorf("no gateway was started at %s", source)
+	var found []*edge
+	for _, e := range s.edges {
+		if member(e.source) == source {
+			found = append(found, e)
+		}
+	}
+	if len(found) == 1 {
+		return found[0], nil
+	}
+	return nil, fmt.Errorf("no gateway, or more than one, was started at %s", source)
 }
 
 func (e *edge) logs(ctx context.Context, limit time.Duration, pattern string) ([]string, error) {
@@ -264,6 +274,16 @@ func (s *Stage) Plane(ctx context.Context, way string) error {
 		return nil
 	}
 	return errors.New("usage: plane down|up")
+}
+
+// Clock puts the clock of the management plane ahead.
+func (s *Stage) Clock(ahead string) error {
+	d, err := time.ParseDuration(ahead)
+	if err != nil {
+		return err
+	}
+	s.ahead.Store(int64(d))
+	return nil
 }
 
 // journal keeps what a process writes.

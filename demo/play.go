@@ -177,7 +177,7 @@ func (p *player) play1(ctx context.Context, l Line) error {
 		p.check(p.stage.Last.Finds(args))
 	case "fix":
 		p.check(p.stage.Last.Fix(strings.Join(args, " ")))
-	case "serve", "close", "leave", "beside", "gateway", "plane":
+	case "serve", "close", "leave", "beside", "gateway", "plane", "clock":
 		p.gap()
 		p.line("  %s", p.in(cyan, acted(l.Args[0], args)))
 		return p.stage.Act(ctx, l.Args[0], args)
@@ -223,6 +223,8 @@ func acted(verb string, args []string) string {
 		return args[0] + " answers no more at " + ports(args[1:])
 	case "beside":
 		return args[0] + " answers beside the self-hosted gateway"
+	case "clock":
+		return "the clock of the management plane is put " + args[0] + " ahead"
 	case "plane":
 		return "the management plane is " + args[0]
 	case "gateway":

@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"postern.dev/postern/client"
@@ -50,7 +51,8 @@ type Stage struct {
 	options instance.Options
 	folder  string
 	ca      []byte
-	edges   map[string]*edge // self-hosted gateways, by selfhosted/NAME
+	edges   map[string]*edge // self-hosted gateways, by source
+	ahead   atomic.Int64     // of the management plane's clock
 	beside  []*served
 
 	Last Outcome
@@ -70,6 +72,9 @@ func NewStage(ctx context.Context, data string, o instance.Options) (*Stage, err
 	o.WireGuard = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	o.Low, o.High = low, low+hubPorts-1
 	s := &Stage{options: o, folder: filepath.Dir(data), edges: map[string]*edge{}}
+	if o.Now == nil {
+		s.options.Now = func() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
+	}
 	return s, s.up(ctx)
 }
 
@@ -295,19 +300,21 @@ func (s *Stage) API() *client.Client { return s.api }
 // Act does what a machine does by itself: serve SOURCE PORT..., close SOURCE
 // PORT..., and leave SOURCE, whose next call joins again with a key of its own;
 // beside NAME FILE, gateway start SOURCE SETTING..., gateway stop SOURCE, and
-// plane down|up.
+// plane down|up, and clock AHEAD.
 func (s *Stage) Act(ctx context.Context, verb string, args []string) error {
 	switch {
 	case verb == "beside" && len(args) == 2:
 		return s.Beside(args[0], args[1])
 	case verb == "plane" && len(args) == 1:
 		return s.Plane(ctx, args[0])
+	case verb == "clock" && len(args) == 1:
+		return s.Clock(args[0])
 	case verb == "gateway" && len(args) >= 2 && args[0] == "start":
 		return s.StartGateway(ctx, args[1], args[2:]...)
 	case verb == "gateway" && len(args) == 2 && args[0] == "stop":
 		return s.StopGateway(args[1])
-	case verb == "beside" || verb == "plane" || verb == "gateway":
-		return fmt.Errorf("usage: beside NAME FILE, gateway start SOURCE SETTING..., gateway stop SOURCE, plane down|up")
+	case verb == "beside" || verb == "plane" || verb == "gateway" || verb == "clock":
+		return errors.New("usage: beside NAME FILE, gateway start SOURCE SETTING..., gateway stop SOURCE, plane down|up, clock AHEAD")
 	}
 	if verb == "leave" && len(args) == 1 {
 		return s.callers.Leave(args[0])

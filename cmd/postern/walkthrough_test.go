@@ -38,6 +38,7 @@ func TestWalkThroughs(t *testing.T) {
 			"beside":  act("beside"),
 			"gateway": act("gateway"),
 			"plane":   act("plane"),
+			"clock":   act("clock"),
 			"ask":     ask,
 			"logs":    logs,
 			"matrix":  matrix,
