@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -48,7 +49,8 @@ const (
 // StartGateway starts postern gateway as a process that stands at a source:
 // selfhosted/NAME, or selfhosted/NAME/IP on the internet. What it serves is at
 // loopback, its backup and its files are in the folder of the Stage. One that
-// runs at the same source is stopped before.
+// runs at the same source is stopped before. Of the settings sibling=SOURCE names
+// the instance that it may ask.
 func (s *Stage) StartGateway(ctx context.Context, source string, args ...string) error {
 	if err := s.StopGateway(source); err != nil {
 		return err
@@ -67,6 +69,10 @@ func (s *Stage) StartGateway(ctx context.Context, source string, args ...string)
 	if err := os.WriteFile(ca, s.ca, 0o600); err != nil {
 		return err
 	}
+	settings, err := s.siblings(args)
+	if err != nil {
+		return err
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("postern gateway is this program: %w", err)
@@ -76,7 +82,7 @@ func (s *Stage) StartGateway(ctx context.Context, source string, args ...string)
 	e.cmd.Args = append([]string{
 		"postern", "gateway", "--config.service.ca", ca, "--config.backup.path", filepath.Join(s.folder, "backup of "+strings.ReplaceAll(source, "/", " ")),
 		"--net.server.http.address", "127.0.0.1:0", "--net.server.https.address", "127.0.0.1:0",
-	}, args...)
+	}, settings...)
 	e.cmd.Dir = s.folder
 	e.cmd.Env = append(os.Environ(), "HTTPS_PROXY="+e.relay.url(), "NO_PROXY=")
 	e.cmd.Stdout, e.cmd.Stderr = e.log, e.log
@@ -92,6 +98,28 @@ func (s *Stage) StartGateway(ctx context.Context, source string, args ...string)
 	}
 	e.plain = at[1]
 	return nil
+}
+
+// siblings replaces sibling=SOURCE by the settings that name a neighbour.
+func (s *Stage) siblings(args []string) ([]string, error) {
+	var out []string
+	for _, a := range args {
+		source, ok := strings.CutPrefix(a, "sibling=")
+		if !ok {
+			out = append(out, a)
+			continue
+		}
+		e, err := s.edge(source)
+		if err != nil {
+			return nil, err
+		}
+		host, port, err := net.SplitHostPort(e.plain)
+		if err != nil {
+			return nil, fmt.Errorf("%s does not run", source)
+		}
+		out = append(out, "--neighborhood.host", host, "--neighborhood.port", port)
+	}
+	return out, nil
 }
 
 // connect lets a gateway's connections begin where it stands.

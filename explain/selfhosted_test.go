@@ -1,0 +1,124 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package explain_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"postern.dev/postern/explain"
+	"postern.dev/postern/explain/answer"
+)
+
+const plant = `
+apiVersion: postern/v1
+kind: Network
+metadata: {name: corp}
+spec: {cidrs: [10.0.0.0/16], internetGateway: true}
+---
+apiVersion: postern/v1
+kind: Subnet
+metadata: {name: apps}
+spec: {network: corp, cidr: 10.0.1.0/24, internetRoute: true}
+---
+apiVersion: postern/v1
+kind: Host
+metadata: {name: machine}
+spec: {subnet: apps}
+---
+apiVersion: postern/v1
+kind: Link
+metadata: {name: plant}
+spec: {network: corp, type: vpn, cidrs: [192.168.9.0/24]}
+---
+apiVersion: postern/v1
+kind: Gateway
+metadata: {name: gw}
+spec: {region: eu-1}
+---
+apiVersion: postern/v1
+kind: API
+metadata: {name: pets}
+spec: {gateway: gw, type: regional, path: pets, openapi: "example:petstore"}
+---
+apiVersion: postern/v1
+kind: Stage
+metadata: {name: pets.prod}
+spec: {autoDeploy: true}
+---
+apiVersion: postern/v1
+kind: SelfHostedGateway
+metadata: {name: outside}
+spec: {gateway: gw, apis: [pets]}
+---
+apiVersion: postern/v1
+kind: SelfHostedGateway
+metadata: {name: beside}
+spec: {gateway: gw, attach: host/machine}
+---
+apiVersion: postern/v1
+kind: SelfHostedGateway
+metadata: {name: afar}
+spec: {gateway: gw, attach: link/plant}
+`
+
+func plantWorld(t *testing.T) *explain.World {
+	t.Helper()
+	docs := documents{}
+	docs.read(t, "plant.yaml", []byte(plant))
+	return docs.world(t, false, nil)
+}
+
+// A self-hosted gateway has the way of what it is attached to.
+func TestASelfHostedGatewayCallsAsWhatItIsAttachedTo(t *testing.T) {
+	w := plantWorld(t)
+	for from, as := range map[string]string{
+		"selfhosted/beside":               "host/machine",
+		"selfhosted/afar":                 "link/plant",
+		"selfhosted/afar/192.168.9.77":    "link/plant/192.168.9.77",
+		"selfhosted/outside/203.0.113.50": "internet/203.0.113.50",
+		"selfhosted/outside":              "internet/198.51.100.10",
+	} {
+		for _, url := range []string{"https://gw.configuration.postern.internal/ServiceStatus", "https://${Gateway/gw.host}/pets/pets", "tcp://${Host/machine.address}:8080"} {
+			got, want := ask(t, w, answer.Question{From: from, URL: url}), ask(t, w, answer.Question{From: as, URL: url})
+			if got.Verdict != want.Verdict || got.Code != want.Code || len(got.Hops) != len(want.Hops) {
+				t.Errorf("%s to %s: %s %s, and %s %s %s", from, url, got.Verdict, got.Code, as, want.Verdict, want.Code)
+			}
+		}
+	}
+}
+
+func TestWhatASelfHostedGatewayTakesForGrantedIsSaid(t *testing.T) {
+	w := plantWorld(t)
+	says := func(q answer.Question, text string) bool {
+		return slices.ContainsFunc(ask(t, w, q).Assumptions, func(a string) bool { return strings.Contains(a, text) })
+	}
+	api := "https://${Gateway/gw.host}/pets/pets"
+	if !says(answer.Question{From: "selfhosted/outside", URL: api}, "stands for its own address") {
+		t.Error("an address that nobody named is taken for its own in silence")
+	}
+	if says(answer.Question{From: "selfhosted/outside/203.0.113.50", URL: api}, "stands for its own address") {
+		t.Error("an address that was named is doubted")
+	}
+	if !says(answer.Question{From: "selfhosted/outside", URL: api}, "call of the managed Gateway/gw") {
+		t.Error("a call of the managed Gateway passes for one of the self-hosted gateway's own")
+	}
+}
+
+func TestWrongSelfHostedSourcesAreRefused(t *testing.T) {
+	w := plantWorld(t)
+	for from, want := range map[string]string{
+		"selfhosted/outsid":             "did you mean selfhosted/outside?",
+		"selfhosted/beside/10.0.1.9":    "is attached to host/machine",
+		"selfhosted/outside/nowhere":    "is not an IP address",
+		"selfhosted/":                   `there is no SelfHostedGateway ""`,
+		"selfhosted/afar/192.168.9.1/x": "is not an IP address",
+	} {
+		_, err := explain.Explain(t.Context(), w, answer.Question{From: from, URL: "https://gw.postern.internal/"})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", from, err, want)
+		}
+	}
+}
