@@ -35,11 +35,12 @@ func (s *Server) follow(ctx context.Context) {
 	revision := int64(-1)
 	for {
 		changed := s.opts.Registry.Changed()
-		s.publish()
+		// First those go who are to get nothing more.
 		if h := s.opts.Registry.Head(); h.Revision != revision {
 			revision = h.Revision
 			s.fleet.Recheck()
 		}
+		s.publish()
 		select {
 		case <-ctx.Done():
 			return

@@ -276,14 +276,30 @@ func (f *Fleet) Close() {
 // Subscribe serves a gateway on c, whose hash tells what it has already, until
 // either side ends it. It returns at once; c is the Fleet's from then on.
 func (f *Fleet) Subscribe(c net.Conn, sub Subscription) error {
+	s, err := f.begin(c, sub)
+	if err != nil {
+		return err
+	}
+	// Recheck knows the stream from now on. What ended its credential before that
+	// may have come after it was judged.
+	if r := f.opts.Judge(sub.Credential); r != nil {
+		s.end(r)
+	} else {
+		s.kick()
+	}
+	return nil
+}
+
+// begin begins a stream, and sends nothing yet.
+func (f *Fleet) begin(c net.Conn, sub Subscription) (*Stream, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	g, err := f.gateway(sub.Credential.For)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if f.closed {
-		return &model.Error{Kind: model.Unavailable, Msg: "the management plane ends"}
+		return nil, &model.Error{Kind: model.Unavailable, Msg: "the management plane ends"}
 	}
 	s := &Stream{
 		fleet: f, gateway: g, conn: c, credential: sub.Credential, instance: sub.Instance,
@@ -292,6 +308,5 @@ func (f *Fleet) Subscribe(c net.Conn, sub Subscription) error {
 	g.streams[s] = struct{}{}
 	f.connected(s, 1)
 	f.wait.Go(func() { s.receive(sub.Begun) })
-	s.kick()
-	return nil
+	return s, nil
 }

@@ -259,6 +259,28 @@ func TestOneGatewayDoesNotTakeAllPlaces(t *testing.T) {
 	}
 }
 
+// TestACredentialThatEndsMeanwhileBringsNothing revokes it after it was judged
+// and before its stream is among those that Recheck knows.
+func TestACredentialThatEndsMeanwhileBringsNothing(t *testing.T) {
+	in(t, Options{}, func(t *testing.T, f *Fleet) {
+		f.opts.Judge = func(Credential) *configuration.Refuse {
+			return &configuration.Refuse{Code: configuration.RefuseToken}
+		}
+		f.Recheck()
+		c := join(t, f, Credential{})
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		last := read(c, func(fr *configuration.Frame) *configuration.Frame {
+			if fr.Type == configuration.TypeDocument {
+				t.Error("it is sent the configuration")
+			}
+			return ackOf(fr)
+		})
+		if last == nil || last.Refuse == nil || last.Refuse.Code != configuration.RefuseToken {
+			t.Errorf("the last frame is %+v, want a refusal", last)
+		}
+	})
+}
+
 func TestNobodySubscribesToWhatIsNotThere(t *testing.T) {
 	in(t, Options{}, func(t *testing.T, f *Fleet) {
 		_, there := net.Pipe()
