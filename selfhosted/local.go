@@ -92,28 +92,37 @@ func (g *Gateway) ready(x *exchange.Exchange) {
 // siblingAnswers is how many documents are sealed for siblings in a minute.
 const siblingAnswers = 120
 
-// answerSibling gives the configuration to another instance.
+// answerSibling gives the configuration to another instance. Who is none is sent
+// away first: everybody who calls APIs can ask, and is not to use up what the
+// instances may.
 func (g *Gateway) answerSibling(x *exchange.Exchange) {
 	s := g.served.Load()
 	switch {
 	case g.key == nil:
 		x.Reply(http.StatusNotFound, plainText, nil)
 		return
-	case !g.asked.step():
-		x.Reply(http.StatusTooManyRequests, plainText, nil)
-		return
 	case s == nil:
 		x.Reply(http.StatusServiceUnavailable, plainText, nil)
+		return
+	}
+	asked, err := g.key.Read(x.Request.Header.Get(sibling.Header))
+	if err != nil {
+		x.Reply(http.StatusForbidden, plainText, nil)
+		g.log.Debug("SiblingRefused", "from", x.Origin.Source, "exception", err.Error())
+		return
+	}
+	if !g.asked.step() {
+		x.Reply(http.StatusTooManyRequests, plainText, nil)
 		return
 	}
 	doc, err := s.doc.Encode()
 	var sealed []byte
 	if err == nil {
-		sealed, err = g.key.Answer(x.Request.Header.Get(sibling.Header), doc)
+		sealed, err = asked.Answer(doc)
 	}
 	if err != nil {
-		x.Reply(http.StatusForbidden, plainText, nil)
-		g.log.Debug("SiblingRefused", "from", x.Origin.Source, "exception", err.Error())
+		x.Reply(http.StatusInternalServerError, plainText, nil)
+		g.log.Error("SiblingNotAnswered", "from", x.Origin.Source, "exception", err.Error())
 		return
 	}
 	x.Reply(http.StatusOK, sealedText, sealed)

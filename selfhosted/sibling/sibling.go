@@ -81,9 +81,14 @@ func (k *Key) mac(nonce []byte) []byte {
 // ErrStranger says that one side does not have the other's token.
 var ErrStranger = errors.New("sibling: the other instance has another token")
 
-// Answer seals a document for who asked with a header. A question that is
-// repeated by somebody who listened opens nothing for them.
-func (k *Key) Answer(header string, document []byte) ([]byte, error) {
+// Asked is a question of another instance.
+type Asked struct {
+	k     *Key
+	nonce []byte
+}
+
+// Read reads the header of a question, and fails unless who asks has the key.
+func (k *Key) Read(header string) (*Asked, error) {
 	v, rest, _ := strings.Cut(header, " ")
 	n, m, _ := strings.Cut(rest, " ")
 	nonce, errN := base64.StdEncoding.DecodeString(n)
@@ -94,11 +99,17 @@ func (k *Key) Answer(header string, document []byte) ([]byte, error) {
 	if !hmac.Equal(mac, k.mac(nonce)) {
 		return nil, ErrStranger
 	}
+	return &Asked{k, nonce}, nil
+}
+
+// Answer seals a document for who asked. A question that is repeated by somebody
+// who listened opens nothing for them.
+func (q *Asked) Answer(document []byte) ([]byte, error) {
 	own := make([]byte, nonceSize)
 	if _, err := rand.Read(own); err != nil {
 		return nil, fmt.Errorf("sibling: read random bytes: %w", err)
 	}
-	aead, err := k.aead(nonce, own)
+	aead, err := q.k.aead(q.nonce, own)
 	if err != nil {
 		return nil, err
 	}
