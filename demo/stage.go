@@ -33,8 +33,9 @@ const (
 	// silence how long it waits where the explanation says none will.
 	patience = 10 * time.Second
 	silence  = 1500 * time.Millisecond
-	// joining is how long a tunnel may take to come up.
-	joining = 2 * time.Second
+	// joining is how long a tunnel may take to come up: a handshake that was lost is
+	// tried again after five seconds.
+	joining = 6 * time.Second
 	// asking is how often an explanation is asked that is waited for.
 	asking = 50 * time.Millisecond
 )
