@@ -62,7 +62,7 @@ func (i *identity) load() error {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.cert == nil || c.Leaf.NotAfter.After(i.cert.Leaf.NotAfter) {
+	if i.cert == nil || !c.Leaf.NotAfter.Before(i.cert.Leaf.NotAfter) {
 		i.cert = &c
 	}
 	return nil
@@ -101,7 +101,8 @@ func (i *identity) keep(cert string, key *ecdsa.PrivateKey) error {
 	if err := pem.Encode(&b, &pem.Block{Type: "PRIVATE KEY", Bytes: der}); err != nil {
 		return err
 	}
-	if _, err := tls.X509KeyPair(b.Bytes(), b.Bytes()); err != nil {
+	made, err := tls.X509KeyPair(b.Bytes(), b.Bytes())
+	if err != nil {
 		return fmt.Errorf("the certificate that was issued does not fit: %w", err)
 	}
 	f, err := os.CreateTemp(filepath.Dir(i.file), identityFile+".*.tmp") // mode 0600
@@ -116,7 +117,10 @@ func (i *identity) keep(cert string, key *ecdsa.PrivateKey) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	return i.load()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.cert = &made
+	return nil
 }
 
 // ask gets a certificate for a new key: by the enrolment if there is none yet.
@@ -176,19 +180,37 @@ func (g *Gateway) identify(ctx context.Context) bool {
 	}
 }
 
-// renewEvery is how often it is looked whether a certificate is due.
-const renewEvery = 10 * time.Minute
+const (
+	// renewEvery is how often it is looked whether a certificate is due.
+	renewEvery = 10 * time.Minute
+	// refusedEvery is how often it is looked whether it is refused.
+	refusedEvery = time.Second
+)
 
-// renew keeps the certificate from ending.
+// renew keeps the certificate from ending, and replaces one that is refused if
+// there is an enrolment for it.
 func (g *Gateway) renew(ctx context.Context) {
-	t := time.NewTicker(renewEvery)
-	defer t.Stop()
-	for {
+	due, look := time.NewTicker(renewEvery), time.NewTicker(refusedEvery)
+	defer due.Stop()
+	defer look.Stop()
+	for attempt, tried := 1, g.s.Enrolment.IsZero(); ; {
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.C:
+		case <-due.C:
 			g.identify(ctx)
+		case <-look.C:
+			if f := g.link.State().Failure; tried || f == nil || f.Kind != link.KindToken {
+				continue
+			}
+			// A certificate that was revoked, or is of a gateway that was made anew,
+			// is of no more use. Whether the enrolment is, it tells once.
+			err := g.ask(ctx, g.s.Enrolment)
+			f, refused := errors.AsType[*link.Failure](err)
+			if tried = err == nil || refused && f.Kind == link.KindToken; !tried {
+				link.Wait(ctx, attempt, err)
+				attempt++
+			}
 		}
 	}
 }

@@ -287,6 +287,41 @@ func TestACertificateIsTheAlternativeToAToken(t *testing.T) {
 	}
 }
 
+// TestANewEnrolmentReplacesACertificateThatIsRefused has the file of the one
+// that was revoked still in its folder.
+func TestANewEnrolmentReplacesACertificateThatIsRefused(t *testing.T) {
+	t.Parallel()
+	w := newReal(t, open)
+	dir := t.TempDir()
+	by := func() *node {
+		made, err := w.api.CreateToken(t.Context(), wire.NewToken{Role: "selfhosted", Subject: "selfhosted/edge", Enrol: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w.gateway("certificate", made.Settings.V2, "gateway.name=edge", "config.service.auth.certificate="+dir, "config.service.auth.enrolment="+made.Value)
+	}
+	n := by()
+	n.logs("[ConfigApplied], source: plane")
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ts, err := w.api.Tokens(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range ts {
+		if x.Subject == "selfhosted/edge" {
+			if err := w.api.RevokeToken(t.Context(), x.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	n = by()
+	n.logs("401 (Unauthorized)")
+	n.logs("[GatewayCertificateIssued]")
+	n.logs("[ConfigApplied], source: plane")
+}
+
 func TestFromOutsideAnInternalGatewayOffers3443Alone(t *testing.T) {
 	t.Parallel()
 	w := newReal(t, strings.Replace(inside, "SOURCE", "0.0.0.0/0", 1))
