@@ -39,6 +39,7 @@ const (
 	minLifetime = time.Minute
 	expiryForm  = "200601021504"
 	keyBytes    = 64
+	saltBytes   = 16
 )
 
 // Keys are the two keys of a SelfHostedGateway, in the form in which they are
@@ -96,10 +97,14 @@ func (k Keys) Sum(name string) [sha256.Size]byte {
 	return sha256.Sum256(append([]byte("postern gateway key\n"), k.get(name)...))
 }
 
-func sign(key []byte, gateway, expiry string) string {
+// sign makes the signature of a token, as long as that of the original: salt, and
+// as much of the HMAC as there is room for. Without the salt two tokens of one
+// minute would be one, and a token made anew would bring back the one revoked.
+func sign(key []byte, gateway, expiry string, salt []byte) string {
 	h := hmac.New(sha512.New, key)
-	h.Write([]byte(gateway + "\n" + expiry))
-	return base64.StdEncoding.EncodeToString(h.Sum(nil))
+	h.Write([]byte(gateway + "\n" + expiry + "\n"))
+	h.Write(salt)
+	return base64.StdEncoding.EncodeToString(h.Sum(slices.Clone(salt))[:sha512.Size])
 }
 
 // NewGateway makes a token for a self-hosted gateway, signed with one of its
@@ -127,7 +132,11 @@ func NewGateway(r Request, keys Keys, key string, now time.Time) (Token, model.S
 		expires = expires.Add(time.Minute)
 	}
 	expiry := expires.Format(expiryForm)
-	value := name + "&" + expiry + "&" + sign(keys.get(key), name, expiry)
+	salt := make([]byte, saltBytes)
+	if _, err := rand.Read(salt); err != nil {
+		return Token{}, model.Secret{}, fmt.Errorf("token: read random bytes: %w", err)
+	}
+	value := name + "&" + expiry + "&" + sign(keys.get(key), name, expiry, salt)
 	t := Token{
 		ID: idOf(value), Role: r.Role, Subject: r.Subject, Comment: r.Comment, Key: key,
 		Created: now.UTC().Truncate(time.Second), Expires: expires, Hash: hash(value),
@@ -204,8 +213,14 @@ func ParseGateway(header string) (Shown, error) {
 // SignedWith returns the name of the key that s was signed with; empty if it
 // was neither.
 func (k Keys) SignedWith(s Shown) string {
+	// What is no base64 is not of the length, or unlike what is signed.
+	salt, _ := base64.StdEncoding.DecodeString(s.proof)
+	if len(salt) != sha512.Size {
+		return ""
+	}
+	salt = salt[:saltBytes]
 	for _, name := range KeyNames {
-		if key := k.get(name); len(key) == keyBytes && hmac.Equal([]byte(sign(key, s.Gateway, s.expiry)), []byte(s.proof)) {
+		if key := k.get(name); len(key) == keyBytes && hmac.Equal([]byte(sign(key, s.Gateway, s.expiry, salt)), []byte(s.proof)) {
 			return name
 		}
 	}

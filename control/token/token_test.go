@@ -147,3 +147,39 @@ func TestTokenRequestThatMakesNoSenseIsRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestGatewayTokensOfOneMinuteAreTwo(t *testing.T) {
+	keys, err := NewKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 3, 1, 12, 0, 10, 0, time.UTC)
+	ids := map[string]bool{}
+	for range 2 {
+		made, value, err := NewGateway(Request{Role: SelfHosted, Subject: "selfhosted/edge"}, keys, Primary, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown, err := ParseGateway(value.Reveal())
+		if err != nil || keys.SignedWith(shown) != Primary || !made.Records(shown) {
+			t.Errorf("%v: %+v is not good", err, shown)
+		}
+		ids[made.ID] = true
+		_, proof, _ := strings.Cut(value.Reveal(), "&202603311200&")
+		if len(proof) != 88 {
+			t.Errorf("the signature %q is not as long as an HMAC-SHA512", proof)
+		}
+		for _, wrong := range []string{"", "AAAA", proof[:87], "A" + proof[1:], "B" + proof[1:], proof[:84] + "AAA=", proof + "AAAA"} {
+			if wrong == proof {
+				continue
+			}
+			shown, err := ParseGateway("GatewayKey edge&202603311200&" + wrong)
+			if err == nil && keys.SignedWith(shown) != "" {
+				t.Errorf("the signature %q is taken", wrong)
+			}
+		}
+	}
+	if len(ids) != 2 {
+		t.Errorf("both tokens are %v: to revoke one ends the other, and to make one brings back the other", ids)
+	}
+}
