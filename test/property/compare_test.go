@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"postern.dev/postern/decide/flow"
 	decide "postern.dev/postern/decide/request"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
@@ -38,6 +39,9 @@ func differ(q answer.Question, a *answer.Answer, o *outcome) []string {
 		if a.Code != "route/none" && a.Code != "dns/nxdomain" {
 			say("the caller has no address of that family, explained as %s", a.Code)
 		}
+		return out
+	}
+	if s.Kind == answer.Connected && o.kind == answer.Refused && portAssumed(a, o) {
 		return out
 	}
 	if s.Kind != o.kind {
@@ -112,6 +116,14 @@ func otherTarget(a *answer.Answer, o *outcome) bool {
 func nameAssumed(a *answer.Answer, o *outcome) bool {
 	return a.Code == decide.CodeBackendOK && o.request == decide.CodeNoName &&
 		slices.ContainsFunc(a.Assumptions, func(s string) bool { return strings.HasSuffix(s, " resolves to a public address") })
+}
+
+// portAssumed tells whether a machine refused a port of which the answer says
+// that it takes for granted that something listens there, and the engine let the
+// caller through to it.
+func portAssumed(a *answer.Answer, o *outcome) bool {
+	return o.flow != nil && o.flow.outcome == flow.Deliver &&
+		slices.ContainsFunc(a.Assumptions, func(s string) bool { return strings.HasSuffix(s, "; it is assumed") })
 }
 
 // carriedNowhere tells whether the engine sent the packet into a Link behind
