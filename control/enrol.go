@@ -37,6 +37,8 @@ const (
 	// renewed, and with nothing else: what ends a gateway's access is that its
 	// record is deleted, not that it was switched off for a month.
 	renewable = 90 * 24 * time.Hour
+	// maxCertificates bounds the records of one gateway's certificates.
+	maxCertificates = 4096
 )
 
 // whoScheme begins the URI in a gateway's certificate: postern:selfhosted/NAME.
@@ -181,6 +183,10 @@ func (s *Server) entitled(r *http.Request, h *registry.Head, edit *registry.Edit
 			now = leaf.NotAfter
 		}
 		c, err := s.certified(leaf, now)
+		// Who renews far too early has a clock that is wrong, and would not stop.
+		if half := leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2); err == nil && now.Before(half) {
+			return "", refused(model.Limited, configuration.RefuseBusy, "the certificate is good until %s and is not renewed before %s; look at the clock of the gateway", leaf.NotAfter.UTC().Format(time.RFC3339), half.UTC().Format(time.RFC3339))
+		}
 		return c.For, err
 	}
 	refuse := refused(model.Unauthenticated, configuration.RefuseToken, "the enrolment is not good: it was used, has expired or was mistyped; make one with postern token create --role selfhosted --for NAME --enrol")
@@ -205,8 +211,9 @@ func (s *Server) entitled(r *http.Request, h *registry.Head, edit *registry.Edit
 }
 
 // forgetEnded deletes the records of a gateway's certificates that can no longer
-// be renewed.
+// be renewed, and fails where one more would be too many.
 func forgetEnded(h *registry.Head, edit *registry.Edit, name string, now time.Time) error {
+	kept := 0
 	subject := []byte(`"selfhosted/` + name + `"`)
 	for id, data := range h.Documents(registry.KindToken) {
 		var t token.Token
@@ -216,9 +223,16 @@ func forgetEnded(h *registry.Head, edit *registry.Edit, name string, now time.Ti
 		if err := json.Unmarshal(data, &t); err != nil {
 			return err
 		}
-		if t.Key == token.Certificate && now.After(t.Expires.Add(renewable)) {
+		switch {
+		case t.Key != token.Certificate:
+		case !now.After(t.Expires.Add(renewable)):
+			kept++
+		default:
 			edit.Deletes = append(edit.Deletes, store.Delete{Key: tokenKey(id), IfRevision: store.Any})
 		}
+	}
+	if kept >= maxCertificates {
+		return refused(model.Limited, configuration.RefuseBusy, "SelfHostedGateway/%s has %d certificates, which is as many as there may be; see postern token list, and end those that nobody uses with postern token revoke", name, kept)
 	}
 	return nil
 }

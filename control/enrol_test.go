@@ -24,6 +24,9 @@ import (
 
 	"postern.dev/postern/client/wire"
 	"postern.dev/postern/configuration"
+	"postern.dev/postern/control/registry"
+	"postern.dev/postern/control/token"
+	"postern.dev/postern/store"
 )
 
 // identity is a key and, once it is enrolled, its certificate.
@@ -206,6 +209,49 @@ func TestACertificateThatIsRevokedOpensNothing(t *testing.T) {
 	}
 	if code, _ := b.enrolAs(id, ""); code != http.StatusUnauthorized {
 		t.Errorf("revoked, and renewed: %d", code)
+	}
+}
+
+// TestCertificatesOfAGatewayAreBounded has a gateway renew at once, as with a
+// clock that is far ahead, and then all that may be.
+func TestCertificatesOfAGatewayAreBounded(t *testing.T) {
+	b := serveGateways(t, newPlane(t), sites)
+	with := func() string {
+		return configuration.EnrolScheme + " " + b.gatewayToken(wire.NewToken{Subject: "selfhosted/shop", Enrol: true}).Value
+	}
+	id := newIdentity(t)
+	if code, _ := b.enrolAs(id, with()); code != http.StatusOK {
+		t.Fatal(code)
+	}
+	if code, _ := b.enrolAs(id, ""); code != http.StatusTooManyRequests {
+		t.Errorf("a certificate that was just issued is renewed: %d", code)
+	}
+	b.later.Store(int64(21 * 24 * time.Hour))
+	if code, _ := b.enrolAs(id, ""); code != http.StatusOK {
+		t.Errorf("one that is due is not renewed: %d", code)
+	}
+	for begin := 0; begin < maxCertificates; begin += 64 {
+		if _, err := b.opts.Registry.Update(t.Context(), false, func(*registry.Head) (*registry.Edit, error) {
+			edit := &registry.Edit{}
+			for n := range 64 {
+				c := token.NewCertificate("selfhosted/shop", "x", fmt.Appendf(nil, "%d", begin+n), b.now(), b.now().Add(time.Hour))
+				data, err := json.Marshal(c)
+				if err != nil {
+					return nil, err
+				}
+				edit.Puts = append(edit.Puts, store.Put{Key: tokenKey(c.ID), IfRevision: store.Absent, Data: data})
+			}
+			return edit, nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code, _ := b.enrolAs(newIdentity(t), with()); code != http.StatusTooManyRequests {
+		t.Errorf("one more than there may be: %d", code)
+	}
+	b.later.Store(int64(130 * 24 * time.Hour))
+	if code, _ := b.enrolAs(newIdentity(t), with()); code != http.StatusOK {
+		t.Errorf("after those have ended long ago: %d", code)
 	}
 }
 
