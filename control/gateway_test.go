@@ -711,13 +711,40 @@ func TestNonsenseEndsTheStream(t *testing.T) {
 	}
 }
 
+func TestWhereNothingWorksV1IsSetToWhatListens(t *testing.T) {
+	const refused, closed = "listen/refused", "sg/no-inbound-rule"
+	f := func(want string, works bool, codes ...string) {
+		t.Helper()
+		links := []wire.ControlLink{{Protocol: "v2", Host: "gw.configuration.x", Port: 443, Code: refused}, {Protocol: "v2", Host: "gw.management.x", Port: 3443, Code: closed}}
+		for i, port := range []int{443, 3443} {
+			links = append(links, wire.ControlLink{Protocol: "v1", Host: "gw.management.x", Port: port, Code: codes[i], Works: works && i == 1})
+		}
+		if got := endpoint(links, "v1", "/s"); got != want {
+			t.Errorf("%v: %s, want %s", codes, got, want)
+		}
+		if got := endpoint(links, "v2", ""); got != "gw.configuration.x" {
+			t.Errorf("protocol v2 is to begin at %s", got)
+		}
+	}
+	f("https://gw.management.x:3443/s", false, refused, closed)
+	f("https://gw.management.x:3443/s", true, closed, "")
+	f("https://gw.management.x/s", false, closed, closed)
+	f("https://gw.management.x/s", false, refused, refused)
+	f("https://gw.management.x/s", false, "", "") // nobody could tell
+}
+
 func TestSettingsOfATokenNameWhatWorks(t *testing.T) {
 	b := serveGateways(t, newPlane(t), sites)
 	made := b.gatewayToken(wire.NewToken{Subject: "selfhosted/shop"})
 	st := made.Settings
-	if st == nil || st.Name != "shop" || st.From != "internet" || st.V2 != "gw.configuration.postern.internal" ||
+	if st == nil || st.Name != "shop" || st.From != "selfhosted/shop" || st.V2 != "gw.configuration.postern.internal" ||
 		!strings.HasPrefix(st.V1, "https://gw.management.postern.internal/subscriptions/") || len(st.Links) != 5 {
 		t.Errorf("got %+v", st)
+	}
+	for _, l := range st.Links {
+		if l.Code != "selfhosted/shop" { // which is whom the plane of the test was asked about
+			t.Errorf("%+v is not as the gateway that calls finds it", l)
+		}
 	}
 	for _, in := range []wire.NewToken{{Subject: "selfhosted/absent"}, {Subject: "host/laptop"}, {Subject: "selfhosted/shop", Lifetime: "721h"}, {Subject: "selfhosted/shop", Key: "third"}} {
 		in.Role = "selfhosted"

@@ -147,7 +147,7 @@ func rotateKey(c *call) (any, error) {
 // Gateway from where it stands.
 func (c *call) gatewaySettings(g *model.SelfHostedGateway) (*wire.GatewaySettings, error) {
 	host := func(component string) string { return g.Spec.Gateway + "." + component + "." + c.opts.Base }
-	out := &wire.GatewaySettings{Name: g.Metadata.Name, From: cmp.Or(g.Spec.Attach, "internet")}
+	out := &wire.GatewaySettings{Name: g.Metadata.Name, From: "selfhosted/" + g.Metadata.Name}
 	links := []wire.ControlLink{
 		{Protocol: "v2", Host: host("configuration"), Port: 443},
 		{Protocol: "v2", Host: host("management"), Port: 443},
@@ -165,7 +165,7 @@ func (c *call) gatewaySettings(g *model.SelfHostedGateway) (*wire.GatewaySetting
 		a, ok := asked[at]
 		if !ok {
 			var err error
-			if a, err = c.explainLink(out.From, l); err != nil {
+			if a, err = c.explainLink("selfhosted/"+out.Name, l); err != nil {
 				return nil, err
 			}
 			asked[at] = a
@@ -200,15 +200,22 @@ func hostPort(host string, port int) string {
 }
 
 // endpoint is the setting config.service.endpoint for the first link of a
-// protocol that works; if none does, for the first.
+// protocol that works; if none does, for the first where something listens, which
+// a rule can open.
 func endpoint(links []wire.ControlLink, protocol, path string) string {
+	worth := func(l *wire.ControlLink) int {
+		switch {
+		case l.Works:
+			return 2
+		case protocol == "v1" && l.Code != "" && l.Code != "listen/refused":
+			return 1 // v2 goes from one to the next by itself
+		}
+		return 0
+	}
 	var first *wire.ControlLink
 	for i := range links {
 		l := &links[i]
-		if l.Protocol != protocol {
-			continue
-		}
-		if first == nil || l.Works && !first.Works {
+		if l.Protocol == protocol && (first == nil || worth(l) > worth(first)) {
 			first = l
 		}
 	}
