@@ -27,7 +27,7 @@ func TestTokenOfASelfHostedGatewayComesWithItsSettings(t *testing.T) {
 	sh.ok("apply", "-f", sh.file("shop.yaml", shopWorld))
 	out := sh.ok("token", "create", "--role", "selfhosted", "--for", "shop")
 	for _, want := range []string{
-		"SelfHostedGateway/shop, from link/hq", "signed with the primary key",
+		"SelfHostedGateway/shop, from selfhosted/shop", "signed with the primary key",
 		"\nconfig.service.endpoint=gw.configuration.postern.internal\n",
 		"\n#config.service.endpoint=https://gw.management.postern.internal/subscriptions/",
 		"\nconfig.service.auth=GatewayKey shop&20",
@@ -68,7 +68,7 @@ func TestTokenTellsWhatKeepsItsGatewayAway(t *testing.T) {
 	sh.answer = answer.Answer{Verdict: answer.Deny, Code: "sg/no-inbound-rule", Hops: []answer.Hop{{Reason: "no rule admits 192.168.0.5"}}}
 	sh.ok("apply", "-f", sh.file("shop.yaml", shopWorld))
 	r := sh.run("token", "create", "--role", "selfhosted", "--for", "shop")
-	for _, want := range []string{"by protocol v2", "by protocol v1", "gw.management.postern.internal:3443: sg/no-inbound-rule no rule admits", "postern explain --from link/hq"} {
+	for _, want := range []string{"by protocol v2", "by protocol v1", "gw.management.postern.internal:3443: sg/no-inbound-rule no rule admits", "postern explain --from selfhosted/shop"} {
 		if !strings.Contains(r.err, want) {
 			t.Errorf("%q is missing in\n%s", want, r.err)
 		}
