@@ -201,6 +201,19 @@ func (b *Backup) write(data []byte) (name string, err error) {
 // another takes the first, so that there is a newest at every moment; where a
 // file system has no second names, it is moved.
 func (b *Backup) keepPrevious() error {
+	const tries = 4
+	var err error
+	for range tries {
+		// The second name is as old as the file, and another instance may take it
+		// for one that was left.
+		if err = b.linkPrevious(); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return err
+}
+
+func (b *Backup) linkPrevious() error {
 	from, to := filepath.Join(b.dir, newest), filepath.Join(b.dir, previous)
 	second, err := os.CreateTemp(b.dir, previous+".*"+underway)
 	if err != nil {

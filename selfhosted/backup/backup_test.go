@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"postern.dev/postern/configuration"
 )
@@ -282,6 +283,34 @@ func TestInstancesShareAFolder(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestAnInstanceThatSweepsTakesNothingFromAnother has it sweep while the other
+// saves: the second name of an old file looks as if it had been left.
+func TestAnInstanceThatSweepsTakesNothingFromAnother(t *testing.T) {
+	dir := t.TempDir()
+	b, other := open(t, dir), open(t, dir)
+	save(t, b, 1)
+	old := time.Now().Add(-2 * stale)
+	if err := os.Chtimes(filepath.Join(dir, newest), old, old); err != nil {
+		t.Fatal(err)
+	}
+	swept := 0
+	b.step = func(s string) error {
+		if s == "linked" && swept == 0 {
+			other.sweep()
+			swept++
+		}
+		return nil
+	}
+	save(t, b, 2)
+	if swept == 0 {
+		t.Fatal("nothing was swept")
+	}
+	loads(t, dir, 2, 0)
+	if d, err := b.read(previous); err != nil || d.Revision != 1 {
+		t.Errorf("the previous is %v, %v", d, err)
+	}
 }
 
 func TestAKeyIsGivenOrRefused(t *testing.T) {
