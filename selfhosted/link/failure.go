@@ -96,6 +96,43 @@ func (f *Failure) settles() bool {
 	return false
 }
 
+// and is two failures as one: told by what got further, as that is what there is
+// something to do about, and by the words of both. f may be nil.
+func (f *Failure) and(g *Failure) *Failure {
+	if f == nil {
+		return g
+	}
+	if g.further() > f.further() {
+		f, g = g, f
+	}
+	both := *f
+	both.Message += "; " + g.Error()
+	return &both
+}
+
+// further orders failures by how far the attempt got. Of the addresses that
+// protocol v2 tries, those that an internal Gateway does not have are refused.
+func (f *Failure) further() int {
+	switch f.Kind {
+	case KindDNS:
+		return 0
+	case KindRefused:
+		if f.Advice == "" {
+			return 0
+		}
+		return 1
+	case KindTimeout:
+		return 1
+	case KindTLS:
+		return 2
+	}
+	return 3
+}
+
+// adviceAsk is what to do about what is dropped on the way, or by who offers the
+// address, which cannot drop but only close.
+const adviceAsk = "ask the management plane for the rule that is in the way: postern explain --from selfhosted/NAME https://%s/"
+
 // unreached tells why no answer came.
 func unreached(address string, err error, now time.Time) *Failure {
 	f := &Failure{Address: address, Err: err}
@@ -135,8 +172,12 @@ func unreached(address string, err error, now time.Time) *Failure {
 		f.Kind, f.Message = KindTimeout, "no answer: what is sent there is dropped on the way, or nobody is there"
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		f.Kind, f.Message = KindRefused, "the connection was reset"
+		f.Advice = fmt.Sprintf(adviceAsk, address)
 	default:
 		f.Kind, f.Message = KindRefused, cause(err)
+	}
+	if f.Kind == KindTimeout {
+		f.Advice = fmt.Sprintf(adviceAsk, address)
 	}
 	return f
 }

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -291,6 +292,38 @@ func TestEachFailureIsNamed(t *testing.T) {
 	f(KindThrottled, "ConfigInitialSyncFailed", "Response status code does not indicate success: 429 ()", at(answer(429, http.Header{"Retry-After": {"600"}}, "")))
 	f(KindUnavailable, "ConfigInitialSyncFailed", "503 (Service Unavailable)", at(answer(503, http.Header{"Retry-After": {"600"}}, "")))
 	f(KindRequest, "ConfigInitialSyncFailed", "400 (Bad Request): no api-version", at(answer(400, nil, "no api-version")))
+}
+
+// TestWhatGotFurthestIsTold has 443 refused, as at an internal Gateway from the
+// outside: what there is to do about is 3443.
+func TestWhatGotFurthestIsTold(t *testing.T) {
+	f := func(kind Kind, message, advice string, set func(*plane)) {
+		t.Helper()
+		during(t, func(t *testing.T, p *plane, start func(*gateway)) {
+			set(p)
+			g := p.gateway("corp.configuration.x")
+			start(g)
+			time.Sleep(90 * time.Second)
+			synctest.Wait()
+			s := g.State().Failure
+			if s == nil || s.Kind != kind || s.Address != "corp.management.x:3443" || !strings.Contains(s.Message, message) || !strings.Contains(s.Advice, advice) ||
+				!strings.HasSuffix(s.Message, "; corp.configuration.x:443: Connection refused (ECONNREFUSED); corp.management.x:443: Connection refused (ECONNREFUSED)") {
+				t.Errorf("got %+v", s)
+			}
+			if n := strings.Count(p.logged(), "msg=ConfigInitialSyncFailed "); n != 1 {
+				t.Errorf("it is said %d times in 90 seconds", n)
+			}
+		})
+	}
+	const rule = "postern explain --from selfhosted/NAME https://corp.management.x:3443/"
+	f(KindTLS, "signed by unknown authority", "config.service.ca", func(p *plane) {
+		p.reach["corp.management.x:3443"], p.pool = http.NotFoundHandler(), newPlane(t).pool
+	})
+	f(KindRefused, "the connection was reset", rule, func(p *plane) { p.fails["corp.management.x:3443"] = syscall.ECONNRESET })
+	f(KindTimeout, "no answer", rule, func(p *plane) { p.fails["corp.management.x:3443"] = context.DeadlineExceeded })
+	f(KindRequest, "no api-version", "", func(p *plane) {
+		p.reach["corp.management.x:3443"] = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no api-version", http.StatusBadRequest) })
+	})
 }
 
 func TestWhatAProxySaysIsUnderstood(t *testing.T) {

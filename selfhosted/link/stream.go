@@ -60,14 +60,7 @@ func (l *Link) round(ctx context.Context) (worked bool, failure *Failure) {
 		if f.settles() {
 			return false, f
 		}
-		if failure == nil {
-			failure = f
-		} else {
-			// The first is told by its kind, all by their words.
-			merged := *failure
-			merged.Message += "; " + f.Error()
-			failure = &merged
-		}
+		failure = failure.and(f)
 	}
 	return false, failure
 }
