@@ -5,6 +5,7 @@ package control
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -39,6 +40,8 @@ const (
 	renewable = 90 * 24 * time.Hour
 	// maxCertificates bounds the records of one gateway's certificates.
 	maxCertificates = 4096
+	// maxEarly bounds them for certificates that are renewed long before they end.
+	maxEarly = 16
 )
 
 // whoScheme begins the URI in a gateway's certificate: postern:selfhosted/NAME.
@@ -185,7 +188,9 @@ func (s *Server) entitled(r *http.Request, h *registry.Head, edit *registry.Edit
 		c, err := s.certified(leaf, now)
 		// Who renews far too early has a clock that is wrong, and would not stop.
 		if half := leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2); err == nil && now.Before(half) {
-			return "", refused(model.Limited, configuration.RefuseBusy, "the certificate is good until %s and is not renewed before %s; look at the clock of the gateway", leaf.NotAfter.UTC().Format(time.RFC3339), half.UTC().Format(time.RFC3339))
+			if live, _, err := certificatesOf(h, c.For, now); err != nil || live >= maxEarly {
+				return "", cmp.Or[error](err, refused(model.Limited, configuration.RefuseBusy, "the certificate is good until %s, and is not renewed before %s; look at the clock of the gateway", leaf.NotAfter.UTC().Format(time.RFC3339), half.UTC().Format(time.RFC3339)))
+			}
 		}
 		return c.For, err
 	}
@@ -213,7 +218,22 @@ func (s *Server) entitled(r *http.Request, h *registry.Head, edit *registry.Edit
 // forgetEnded deletes the records of a gateway's certificates that can no longer
 // be renewed, and fails where one more would be too many.
 func forgetEnded(h *registry.Head, edit *registry.Edit, name string, now time.Time) error {
-	kept := 0
+	live, ended, err := certificatesOf(h, name, now)
+	if err != nil {
+		return err
+	}
+	if live >= maxCertificates {
+		return refused(model.Limited, configuration.RefuseBusy, "SelfHostedGateway/%s has %d certificates, which is as many as there may be; see postern token list, and end those that nobody uses with postern token revoke", name, live)
+	}
+	for _, id := range ended {
+		edit.Deletes = append(edit.Deletes, store.Delete{Key: tokenKey(id), IfRevision: store.Any})
+	}
+	return nil
+}
+
+// certificatesOf counts the records of a gateway's certificates that are good or
+// can be renewed, and lists the others.
+func certificatesOf(h *registry.Head, name string, now time.Time) (live int, ended []string, err error) {
 	subject := []byte(`"selfhosted/` + name + `"`)
 	for id, data := range h.Documents(registry.KindToken) {
 		var t token.Token
@@ -221,20 +241,17 @@ func forgetEnded(h *registry.Head, edit *registry.Edit, name string, now time.Ti
 			continue
 		}
 		if err := json.Unmarshal(data, &t); err != nil {
-			return err
+			return 0, nil, err
 		}
 		switch {
 		case t.Key != token.Certificate:
-		case !now.After(t.Expires.Add(renewable)):
-			kept++
+		case now.After(t.Expires.Add(renewable)):
+			ended = append(ended, id)
 		default:
-			edit.Deletes = append(edit.Deletes, store.Delete{Key: tokenKey(id), IfRevision: store.Any})
+			live++
 		}
 	}
-	if kept >= maxCertificates {
-		return refused(model.Limited, configuration.RefuseBusy, "SelfHostedGateway/%s has %d certificates, which is as many as there may be; see postern token list, and end those that nobody uses with postern token revoke", name, kept)
-	}
-	return nil
+	return live, ended, nil
 }
 
 // requestedKey returns the key of a certificate request whose sender has it.
