@@ -43,11 +43,9 @@ func newIdentity(dir string, now func() time.Time) (*identity, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("config.service.auth.certificate: %w", err)
 	}
-	i := &identity{file: filepath.Join(dir, identityFile), now: now}
-	if err := i.load(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("config.service.auth.certificate: %w; remove the file and enrol again", err)
-	}
-	return i, nil
+	// What is kept is read before it is needed; what is wrong with it keeps nobody
+	// from serving.
+	return &identity{file: filepath.Join(dir, identityFile), now: now}, nil
 }
 
 // load reads what is kept, which another instance may have renewed.
@@ -153,7 +151,7 @@ func (g *Gateway) ask(ctx context.Context, enrolment model.Secret) error {
 func (g *Gateway) identify(ctx context.Context) bool {
 	for attempt := 1; ; attempt++ {
 		if err := g.identity.load(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			g.log.Warn("GatewayCertificateUnreadable", "exception", err.Error())
+			g.log.Warn("GatewayCertificateUnreadable", "exception", err.Error(), "message", "what was received before is served; remove the file, and enrol again")
 		}
 		at, have := g.identity.due()
 		if have && g.o.Now().Before(at) {

@@ -320,6 +320,17 @@ func TestANewEnrolmentReplacesACertificateThatIsRefused(t *testing.T) {
 	n.logs("401 (Unauthorized)")
 	n.logs("[GatewayCertificateIssued]")
 	n.logs("[ConfigApplied], source: plane")
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	// A file that is damaged keeps nobody from starting, as from a backup.
+	if err := os.WriteFile(filepath.Join(dir, "gateway.pem"), []byte("nothing"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n = by()
+	n.logs("[GatewayCertificateUnreadable]")
+	n.logs("[ConfigApplied], source: plane")
 }
 
 func TestFromOutsideAnInternalGatewayOffers3443Alone(t *testing.T) {
