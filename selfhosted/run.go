@@ -6,10 +6,10 @@ package selfhosted
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"postern.dev/postern/selfhosted/eventlog"
@@ -26,11 +26,12 @@ func Run(ctx context.Context, src setting.Sources, out io.Writer, version string
 	s, notes, err := setting.Read(src)
 	if err != nil {
 		log := eventlog.New(out, setting.Log{Form: "text"}, false)
-		log.Error("GatewayStartup", "message", err.Error())
+		text := strings.ReplaceAll(err.Error(), "\n", "; ") // one event is one line
+		log.Error("GatewayStartup", "message", text)
 		for _, n := range notes {
 			log.Warn("GatewayStartup", "name", n.Name, "from", n.Where, "message", n.Message)
 		}
-		return fmt.Errorf("settings of the gateway: %w", err)
+		return errors.New("settings of the gateway: " + text)
 	}
 	log := eventlog.New(out, s.Log, terminal(out))
 	g, err := Start(ctx, Options{Settings: s, Notes: notes, Log: log, Version: version, Proxy: http.ProxyFromEnvironment})

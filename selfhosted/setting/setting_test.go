@@ -262,3 +262,10 @@ func write(t *testing.T, name, text string) {
 		t.Fatal(err)
 	}
 }
+
+func TestAFileThatIsMissingIsAllThatIsTold(t *testing.T) {
+	_, _, err := Read(Sources{Files: []string{filepath.Join(t.TempDir(), "gateway.env")}})
+	if err == nil || !strings.Contains(err.Error(), "gateway.env") || strings.Contains(err.Error(), "config.service") {
+		t.Errorf("what the file would have set is missed too: %v", err)
+	}
+}

@@ -49,6 +49,9 @@ func Read(src Sources) (*Settings, []Note, error) {
 			errs = append(errs, err)
 		}
 	}
+	if len(errs) > 0 {
+		return nil, r.notes, errors.Join(errs...) // what seems not to be set may be there
+	}
 	r.environ(src.Environ)
 	names := make([]string, 0, len(src.Flags))
 	for name := range src.Flags {
@@ -67,7 +70,7 @@ func Read(src Sources) (*Settings, []Note, error) {
 		}
 	}
 	s, err := read(r.values)
-	return s, r.notes, errors.Join(append(errs, err)...)
+	return s, r.notes, err
 }
 
 // off reports whether a value asks for nothing.
