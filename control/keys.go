@@ -165,7 +165,7 @@ func (c *call) gatewaySettings(g *model.SelfHostedGateway) (*wire.GatewaySetting
 		a, ok := asked[at]
 		if !ok {
 			var err error
-			if a, err = c.explainLink("selfhosted/"+out.Name, l); err != nil {
+			if a, err = c.explainLink(out.From, l); err != nil {
 				return nil, err
 			}
 			asked[at] = a

@@ -47,7 +47,7 @@ func (a *app) gatewaySettings(f format, file string, made wire.CreatedToken) err
 					fmt.Fprintf(a.err, "  %s:%d: %s %s\n", l.Host, l.Port, l.Code, l.Reason)
 				}
 			}
-			fmt.Fprintf(a.err, "  postern explain --from %s/%s https://%s:%d/ServiceStatus says what would help\n", selfHostedRole, s.Name, s.Links[len(s.Links)-1].Host, s.Links[len(s.Links)-1].Port)
+			fmt.Fprintf(a.err, "  postern explain --from %s https://%s:%d/ServiceStatus says what would help\n", s.From, s.Links[len(s.Links)-1].Host, s.Links[len(s.Links)-1].Port)
 		}
 		if file != "" {
 			_, err := fmt.Fprintf(a.out, "token %s is in %s, with the settings of SelfHostedGateway/%s; it is good until %s\n", made.ID, file, s.Name, made.Expires.Format(time.RFC3339))
@@ -67,7 +67,7 @@ func settingsText(made wire.CreatedToken) string {
 	if s.Enrol {
 		what = "Enrolment " + made.ID
 	}
-	fmt.Fprintf(&b, "# SelfHostedGateway/%s, from %s. %s is good until %s.\n", s.Name, s.From, what, made.Expires.Format(time.RFC3339))
+	fmt.Fprintf(&b, "# SelfHostedGateway/%s. %s is good until %s.\n", s.Name, what, made.Expires.Format(time.RFC3339))
 	fmt.Fprintf(&b, "# Protocol v2\nconfig.service.endpoint=%s\n", s.V2)
 	fmt.Fprintf(&b, "# Protocol v1, in its place\n#config.service.endpoint=%s\n", s.V1)
 	if s.Enrol {

@@ -27,7 +27,7 @@ func TestTokenOfASelfHostedGatewayComesWithItsSettings(t *testing.T) {
 	sh.ok("apply", "-f", sh.file("shop.yaml", shopWorld))
 	out := sh.ok("token", "create", "--role", "selfhosted", "--for", "shop")
 	for _, want := range []string{
-		"SelfHostedGateway/shop, from selfhosted/shop", "signed with the primary key",
+		"SelfHostedGateway/shop. Token", "signed with the primary key",
 		"\nconfig.service.endpoint=gw.configuration.postern.internal\n",
 		"\n#config.service.endpoint=https://gw.management.postern.internal/subscriptions/",
 		"\nconfig.service.auth=GatewayKey shop&20",
