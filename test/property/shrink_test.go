@@ -56,8 +56,12 @@ func (s *script) without(ref model.Ref) *script {
 	for _, st := range s.steps {
 		st.apply = slices.DeleteFunc(slices.Clone(st.apply), func(o model.Object) bool { return model.RefOf(o) == ref })
 		about := []model.Ref{
-			{Kind: model.KindAPI, Name: st.deploy}, {Kind: model.KindEndpoint, Name: st.approve}, {Kind: model.KindEndpoint, Name: st.reject},
-			{Kind: model.KindHost, Name: st.serve}, {Kind: model.KindHost, Name: st.stop}, {Kind: model.KindSecurityGroup, Name: st.revoke},
+			{Kind: model.KindAPI, Name: st.deploy},
+			{Kind: model.KindEndpoint, Name: st.approve},
+			{Kind: model.KindEndpoint, Name: st.reject},
+			{Kind: model.KindHost, Name: st.serve},
+			{Kind: model.KindHost, Name: st.stop},
+			{Kind: model.KindSecurityGroup, Name: st.revoke},
 			st.remove, st.join,
 		}
 		if slices.Contains(about, ref) || st.empty() {
