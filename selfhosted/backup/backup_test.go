@@ -342,7 +342,8 @@ func FuzzOpen(f *testing.F) {
 	}
 	f.Add(sealed)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if plain, err := k.open(data); err == nil && (string(plain) != "document" || !bytes.Equal(data, sealed)) {
+		// Each fuzzing process seals anew, so that the seed of another opens too.
+		if plain, err := k.open(data); err == nil && string(plain) != "document" {
 			t.Errorf("%x opens as %q", data, plain)
 		}
 	})
