@@ -146,14 +146,14 @@ func rotateKey(c *call) (any, error) {
 // gatewaySettings are the settings with which a self-hosted gateway reaches its
 // Gateway from where it stands.
 func (c *call) gatewaySettings(g *model.SelfHostedGateway) (*wire.GatewaySettings, error) {
-	host := func(component string) string { return g.Spec.Gateway + "." + component + "." + c.opts.Base }
 	out := &wire.GatewaySettings{Name: g.Metadata.Name, From: "selfhosted/" + g.Metadata.Name}
-	links := []wire.ControlLink{
-		{Protocol: "v2", Host: host("configuration"), Port: 443},
-		{Protocol: "v2", Host: host("management"), Port: 443},
-		{Protocol: "v2", Host: host("management"), Port: 3443},
-		{Protocol: "v1", Host: host("management"), Port: 443},
-		{Protocol: "v1", Host: host("management"), Port: 3443},
+	ways := configuration.Ways(g.Spec.Gateway, c.opts.Base)
+	var links []wire.ControlLink
+	for _, w := range ways {
+		links = append(links, wire.ControlLink{Protocol: "v2", Host: w.Host, Port: int(w.Port)})
+	}
+	for _, w := range ways[1:] {
+		links = append(links, wire.ControlLink{Protocol: "v1", Host: w.Host, Port: int(w.Port)})
 	}
 	type place struct {
 		host string

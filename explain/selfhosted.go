@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"postern.dev/postern/configuration"
 	"postern.dev/postern/decide/flow"
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/explain/answer"
@@ -97,11 +98,9 @@ func (t *trail) controlLink() {
 		t.find(request.CodeHostUnknown, model.RefOf(shg).String(), fmt.Sprintf("%s is not the name of Gateway/%s, whose APIs SelfHostedGateway/%s serves: no token of it is good there.", t.to.name, shg.Spec.Gateway, shg.Metadata.Name))
 		return
 	}
-	name := func(c snapshot.Component) string { return g.Name + "." + string(c) + "." + t.s.Base }
-	v2 := []controlWay{
-		{host: name(snapshot.ComponentConfiguration), port: 443},
-		{host: name(snapshot.ComponentManagement), port: 443},
-		{host: name(snapshot.ComponentManagement), port: 3443},
+	var v2 []controlWay
+	for _, w := range configuration.Ways(g.Name, t.s.Base) {
+		v2 = append(v2, controlWay{host: w.Host, port: w.Port})
 	}
 	for i := range v2 {
 		w, err := trace(t.w, answer.Question{From: t.q.From, URL: "https://" + v2[i].String() + pathServiceStatus})

@@ -30,9 +30,8 @@ func candidates(e setting.Endpoint) []string {
 	if !ok || !below || kind != "configuration" && kind != "management" {
 		return out // a name of one's own leads to one place
 	}
-	management := first + ".management." + base
-	for _, port := range []uint16{443, 3443} {
-		if c := at(management, port); c != out[0] {
+	for _, w := range configuration.Ways(first, base)[1:] {
+		if c := at(w.Host, w.Port); c != out[0] {
 			out = append(out, c)
 		}
 	}
