@@ -54,7 +54,6 @@ func (y *yard) dial(ctx context.Context, gateway, network, host string, port uin
 	}
 	c, s := net.Pipe()
 	go func() {
-		defer y.open.Add(-1)
 		defer s.Close()
 		in := bufio.NewReader(s)
 		if r, err := http.ReadRequest(in); err == nil && status > 0 {
@@ -62,7 +61,19 @@ func (y *yard) dial(ctx context.Context, gateway, network, host string, port uin
 		}
 		_, _ = in.ReadByte() // until the prober goes
 	}()
-	return c, nil
+	return &probed{Conn: c, gone: sync.OnceFunc(func() { y.open.Add(-1) })}, nil
+}
+
+// probed is the prober's end of a connection: it counts until the prober has
+// closed it, for the prober's next dial does not wait for the backend's end.
+type probed struct {
+	net.Conn
+	gone func()
+}
+
+func (c *probed) Close() error {
+	c.gone()
+	return c.Conn.Close()
 }
 
 // world is a snapshot in which Gateway main calls a Backend.
