@@ -76,7 +76,7 @@ func (s *Server) authenticateCertificate(r *http.Request, leaf *x509.Certificate
 	if err != nil {
 		return fleet.Credential{}, err
 	}
-	c.Gateway = gatewayOf(r.Host, s.opts.Base)
+	c.Gateway, c.Endpoint = gatewayOf(r.Host, s.opts.Base), endpointOf(r.Host, s.opts.Base)
 	if rf := s.judge(c); rf != nil {
 		return fleet.Credential{}, &refusedError{*rf, model.Unauthenticated}
 	}

@@ -145,6 +145,7 @@ func (s *Server) authenticateGateway(r *http.Request) (fleet.Credential, error) 
 		return fleet.Credential{}, unknownToken()
 	}
 	c := fleet.Credential{For: shown.Gateway, Token: t.ID, Key: key, Sum: keys.Sum(key), Created: t.Created, Expires: t.Expires}
+	c.Endpoint = endpointOf(r.Host, s.opts.Base)
 	if c.Gateway = gatewayOf(r.Host, s.opts.Base); c.Gateway != "" {
 		if err := s.belongs(h, c); err != nil {
 			return fleet.Credential{}, err
@@ -178,6 +179,22 @@ func gatewayOf(host, base string) string {
 		}
 	}
 	return ""
+}
+
+// endpointOf is the host name that was called with its port, address if that is
+// none of a Gateway. Nothing else that a caller sends comes into it.
+func endpointOf(host, base string) string {
+	if gatewayOf(host, base) == "" {
+		return "address"
+	}
+	port := "443"
+	if h, p, err := net.SplitHostPort(host); err == nil {
+		host = h
+		if n, err := strconv.ParseUint(p, 10, 16); err == nil {
+			port = strconv.FormatUint(n, 10)
+		}
+	}
+	return strings.ToLower(strings.TrimSuffix(host, ".")) + ":" + port
 }
 
 // judge says why a credential that was good is no longer. It reads what is in

@@ -469,7 +469,7 @@ func TestHeartbeatsAreShown(t *testing.T) {
 	}})
 	standing() // for the heartbeat
 	is, _ := b.instances("shop")
-	want := model.Instance{Name: "till-1", Version: "v1.2", Protocol: "v2", Connected: true, Revision: s.doc.Revision, Age: 7, Current: true, LastError: "noluck"}
+	want := model.Instance{Name: "till-1", Version: "v1.2", Protocol: "v2", Endpoint: "gw.management.postern.internal:443", Connected: true, Revision: s.doc.Revision, Age: 7, Current: true, LastError: "noluck"}
 	if len(is) == 1 {
 		is[0].Seen = time.Time{}
 	}

@@ -4,6 +4,7 @@
 package control
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"path"
@@ -83,7 +84,8 @@ func (d *describer) operation(rt route, at, id string, k model.Kind) object {
 	}
 	ok := object{"description": "Done."}
 	if rt.answer != nil {
-		ok["content"] = object{"application/json": object{"schema": d.of(rt.answer, k)}}
+		media, _, _ := strings.Cut(cmp.Or(rt.media, "application/json"), ";")
+		ok["content"] = object{media: object{"schema": d.of(rt.answer, k)}}
 	}
 	responses := object{status: ok, "default": object{"$ref": "#/components/responses/Problem"}}
 	if rt.id == "put" {

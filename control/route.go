@@ -36,6 +36,8 @@ type route struct {
 	// body and answer are zero values of the types that cross the wire; nil
 	// for none.
 	body, answer any
+	// media is the type of the answer; JSON if empty.
+	media string
 	// writes marks what takes If-Match and answers an ETag.
 	writes bool
 	// heavy routes compute for long; few run at once, so that questions do not
@@ -87,6 +89,9 @@ func (s *Server) serveRoute(rt route) http.Handler {
 		if err != nil {
 			status = s.refuse(c, err)
 		} else {
+			if rt.media != "" {
+				w.Header().Set("Content-Type", rt.media)
+			}
 			s.answer(c, status, out)
 		}
 		s.opts.Log.LogAttrs(ctx, slog.LevelDebug, "management request",
@@ -167,7 +172,9 @@ func (s *Server) answer(c *call, status int, out any) {
 		}
 		body = append(body, '\n')
 	}
-	h.Set("Content-Type", "application/json")
+	if h.Get("Content-Type") == "" {
+		h.Set("Content-Type", "application/json")
+	}
 	c.w.WriteHeader(status)
 	// The caller has gone if this fails; there is nobody to tell.
 	_, _ = c.w.Write(body)

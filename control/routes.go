@@ -7,6 +7,7 @@ import (
 	"postern.dev/postern/client/wire"
 	"postern.dev/postern/control/token"
 	"postern.dev/postern/explain/answer"
+	"postern.dev/postern/internal/exposition"
 )
 
 var dryRun = parameter{"dryRun", "Tell what would happen, and change nothing.", "boolean"}
@@ -17,6 +18,10 @@ func routes() []route {
 		{method: "GET", path: "/v1/healthz", id: "healthz", summary: "Whether the server runs.", answer: wire.Health{}, handle: healthz},
 		{method: "GET", path: "/v1/readyz", id: "readyz", summary: "Whether changes can be made; 503 if not.", answer: wire.Health{}, handle: readyz},
 		{method: "GET", path: "/ServiceStatus", id: "serviceStatus", summary: "Whether the component is reached, as Azure's tells it.", answer: wire.Health{}, handle: healthz},
+		{
+			method: "GET", path: "/metrics", id: "metrics", operation: token.Read, media: exposition.ContentType,
+			summary: "What is known of self-hosted gateways, for Prometheus.", answer: "", handle: metrics,
+		},
 		{method: "GET", path: "/v1/openapi.json", id: "openapi", summary: "This document.", answer: map[string]any{}, handle: openAPI},
 
 		{

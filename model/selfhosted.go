@@ -29,6 +29,9 @@ type Instance struct {
 	Name     string `json:"name"`
 	Version  string `json:"version,omitempty"`
 	Protocol string `json:"protocol,omitempty"` // v1, v2
+	// Endpoint is the host name and port of the Gateway that it called; address
+	// if it called by none.
+	Endpoint string `json:"endpoint,omitempty"`
 	// Connected tells that a stream to it is open; Offline that three
 	// heartbeats were missed.
 	Connected bool `json:"connected,omitempty"`

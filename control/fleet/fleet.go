@@ -63,7 +63,9 @@ type Credential struct {
 	Sum        [sha256.Size]byte
 	// Gateway is what the gateway called for its Gateway; empty if it called an
 	// address.
-	Gateway          string
+	Gateway string
+	// Endpoint is the host and port that it called, or address.
+	Endpoint         string
 	Created, Expires time.Time
 }
 

@@ -27,7 +27,23 @@ type instance struct {
 	model.Instance
 	hash    string
 	streams int
+	beats   uint64 // heartbeats
 	token   Credential
+}
+
+// shows notes by what an instance has called.
+func (i *instance) shows(c Credential, protocol string) {
+	i.Protocol, i.Endpoint, i.token = protocol, c.Endpoint, c
+}
+
+// shown is an instance as it is shown.
+func (i *instance) shown(newest *state, now time.Time) model.Instance {
+	x := i.Instance
+	x.Seen = x.Seen.UTC().Truncate(time.Second)
+	x.Connected = i.streams > 0
+	x.Offline = now.Sub(i.Seen) > missed
+	x.Current = newest != nil && i.hash == newest.hash
+	return x
 }
 
 // find finds or begins an instance; nil if there are too many. Under mu.
@@ -87,7 +103,8 @@ func (f *Fleet) connected(s *Stream, by int) {
 	}
 	i.streams = max(i.streams+by, 0)
 	if by > 0 {
-		i.Seen, i.Protocol, i.token = now, "v2", s.credential
+		i.Seen = now
+		i.shows(s.credential, "v2")
 	}
 }
 
@@ -126,7 +143,8 @@ func (f *Fleet) Polled(c Credential, name, hash string) {
 	if i == nil {
 		return
 	}
-	i.Seen, i.Protocol, i.token, i.hash = now, "v1", c, clip(hash, maxName)
+	i.Seen, i.hash = now, clip(hash, maxName)
+	i.shows(c, "v1")
 	if n := g.newest(); n != nil && n.hash == hash {
 		i.Revision, i.Age = n.doc.Revision, 0
 	}
@@ -145,7 +163,9 @@ func (f *Fleet) Heard(c Credential, h configuration.Heartbeat, protocol string) 
 	if i == nil {
 		return
 	}
-	i.Seen, i.Protocol, i.token = now, protocol, c
+	i.Seen = now
+	i.beats++
+	i.shows(c, protocol)
 	i.Version, i.Source = clip(h.Version, maxVersion), clip(h.Source, maxVersion)
 	i.Revision, i.hash, i.Age = h.Revision, clip(h.Hash, maxName), max(h.Age, 0)
 	i.LastError = clip(h.LastError, maxError)
@@ -182,12 +202,7 @@ func (f *Fleet) Instances(name string) []model.Instance {
 	newest := g.newest()
 	out := make([]model.Instance, 0, len(g.instances))
 	for _, i := range g.instances {
-		x := i.Instance
-		x.Seen = x.Seen.UTC().Truncate(time.Second)
-		x.Connected = i.streams > 0
-		x.Offline = now.Sub(i.Seen) > missed
-		x.Current = newest != nil && i.hash == newest.hash
-		out = append(out, x)
+		out = append(out, i.shown(newest, now))
 	}
 	slices.SortFunc(out, func(a, b model.Instance) int { return cmp.Compare(a.Name, b.Name) })
 	return out
