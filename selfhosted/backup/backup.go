@@ -37,6 +37,10 @@ type Backup struct {
 	key *key
 	// check judges a document, beyond that it is whole.
 	check func(*configuration.Document) error
+	// follow judges whether a document may take another's place.
+	follow func(held, next *configuration.Document) (configuration.Step, error)
+	// lockWait is how long another may take to save.
+	lockWait time.Duration
 	// step is called between the steps of Save: tests stop there.
 	step func(string) error
 
@@ -52,6 +56,9 @@ type Options struct {
 	Key string
 	// Check refuses documents that are not this gateway's, or not signed.
 	Check func(*configuration.Document) error
+	// Follow judges whether next may take the place of held; by default as
+	// documents of the same authority.
+	Follow func(held, next *configuration.Document) (configuration.Step, error)
 }
 
 // Open prepares a folder.
@@ -69,9 +76,14 @@ func Open(o Options) (*Backup, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Backup{dir: o.Dir, key: k, check: o.Check, step: func(string) error { return nil }}
+	b := &Backup{dir: o.Dir, key: k, check: o.Check, follow: o.Follow, lockWait: lockWait, step: func(string) error { return nil }}
 	if b.check == nil {
 		b.check = func(*configuration.Document) error { return nil }
+	}
+	if b.follow == nil {
+		b.follow = func(held, next *configuration.Document) (configuration.Step, error) {
+			return configuration.Follow(held, next, true, time.Now())
+		}
 	}
 	return b, nil
 }
@@ -84,6 +96,10 @@ var ErrNone = errors.New("backup: there is none that can be used")
 func (b *Backup) Load() (doc *configuration.Document, problems []error, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.load()
+}
+
+func (b *Backup) load() (doc *configuration.Document, problems []error, err error) {
 	for _, name := range []string{newest, previous} {
 		d, err := b.read(name)
 		if err == nil {
@@ -118,7 +134,8 @@ func (b *Backup) read(name string) (*configuration.Document, error) {
 }
 
 // Save keeps a document. What was the newest becomes the previous, unless it
-// cannot be used: then the previous stays.
+// cannot be used: then the previous stays. A document that is older than what
+// another instance has kept meanwhile is refused with configuration.ErrOlder.
 func (b *Backup) Save(doc *configuration.Document) (err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -133,6 +150,20 @@ func (b *Backup) Save(doc *configuration.Document) (err error) {
 	sealed, err := b.key.seal(plain)
 	if err != nil {
 		return fmt.Errorf("backup: %w", err)
+	}
+	release, err := b.lock()
+	if err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	if held, _, none := b.load(); none == nil {
+		switch step, err := b.follow(held, doc); {
+		case err != nil:
+			return fmt.Errorf("backup: %s: %w", b.dir, err)
+		case step == configuration.Keep, identity(held) == id:
+			b.kept = id // another instance has kept it
+			return nil
+		}
 	}
 	b.sweep()
 	name, err := b.write(sealed)

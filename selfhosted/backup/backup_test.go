@@ -87,7 +87,7 @@ func TestNothingIsReadableOnDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(list) != 3 { // newest, previous, key
+	if len(list) != 4 { // newest, previous, key, lock
 		t.Errorf("the folder holds %v", list)
 	}
 	for _, e := range list {
@@ -266,23 +266,100 @@ func TestManyAtOnceTakeOneKey(t *testing.T) {
 	}
 }
 
+// TestInstancesShareAFolder has four save what they receive, each at its own
+// pace: nobody's older document is left in the end, nor at any time in between.
 func TestInstancesShareAFolder(t *testing.T) {
 	dir := t.TempDir()
 	var wg sync.WaitGroup
 	for i := range 4 {
 		b := open(t, dir)
 		wg.Go(func() {
-			for r := range 10 {
-				if err := b.Save(document(int64(100*i + r))); err != nil {
+			least := int64(0)
+			for r := range int64(10) {
+				revision := 1 + r*4 + int64(i)
+				if err := b.Save(document(revision)); err != nil && !errors.Is(err, configuration.ErrOlder) {
 					t.Error(err)
 				}
-				if _, ps, err := b.Load(); err != nil || len(ps) > 0 {
+				least = max(least, revision)
+				doc, ps, err := b.Load()
+				if err != nil || len(ps) > 0 {
 					t.Errorf("in between: %v, %v", ps, err)
+					return
 				}
+				if doc.Revision < least {
+					t.Errorf("revision %d is there after %d was", doc.Revision, least)
+				}
+				least = doc.Revision
 			}
 		})
 	}
 	wg.Wait()
+	loads(t, dir, 40, 0)
+}
+
+func TestAnInstanceThatLagsReplacesNothingNewer(t *testing.T) {
+	dir := t.TempDir()
+	at := time.Now().Add(-2 * time.Hour)
+	signed := func(revision int64, after time.Duration) *configuration.Document {
+		d := document(revision)
+		d.Base = fmt.Sprintf("base-%d.example", revision)
+		d.Signature = &configuration.Signature{Time: at.Add(after).Truncate(time.Second)}
+		return d
+	}
+	ahead, lags := open(t, dir), open(t, dir)
+	for _, d := range []*configuration.Document{signed(6, 0), signed(7, time.Minute)} {
+		if err := ahead.Save(d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := lags.Save(signed(5, -time.Minute)); !errors.Is(err, configuration.ErrOlder) || !strings.Contains(err.Error(), "revision 5") {
+		t.Errorf("an older document is saved: %v", err)
+	}
+	loads(t, dir, 7, 0)
+	if d, err := lags.read(previous); err != nil || d.Revision != 6 {
+		t.Errorf("the previous is %v, %v", d, err)
+	}
+	// The newest is damaged: what counts is what would be loaded.
+	put(t, filepath.Join(dir, newest), []byte("rubbish"))
+	if err := lags.Save(signed(5, -time.Minute)); !errors.Is(err, configuration.ErrOlder) {
+		t.Errorf("an older document than the previous is saved: %v", err)
+	}
+	// It has caught up; and a store that was put back counts on from before.
+	for _, d := range []*configuration.Document{signed(7, time.Minute), signed(3, time.Hour)} {
+		if err := lags.Save(d); err != nil {
+			t.Fatal(err)
+		}
+		loads(t, dir, d.Revision, 0)
+	}
+	if err := ahead.Save(signed(8, 2*time.Minute)); !errors.Is(err, configuration.ErrOlder) {
+		t.Errorf("a document from before the store was put back is saved: %v", err)
+	}
+	if err := ahead.Save(signed(3, time.Hour)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestWhoSavesIsAlone has a second instance save while the first is about to.
+func TestWhoSavesIsAlone(t *testing.T) {
+	dir := t.TempDir()
+	first, second := open(t, dir), open(t, dir)
+	second.lockWait = 0
+	tried := false
+	first.step = func(s string) error {
+		if s == "synced" && !tried {
+			tried = true
+			if err := second.Save(document(9)); !errors.Is(err, errTaken) {
+				t.Errorf("it saves in between: %v", err)
+			}
+		}
+		return nil
+	}
+	save(t, first, 1)
+	if !tried {
+		t.Fatal("Save has no such step")
+	}
+	save(t, second, 9)
+	loads(t, dir, 9, 0)
 }
 
 // TestAnInstanceThatSweepsTakesNothingFromAnother has it sweep while the other
