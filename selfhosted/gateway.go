@@ -123,7 +123,7 @@ func (g *Gateway) start(ctx context.Context) error {
 		g.log.Warn(event, "name", n.Name, "from", n.Where, "message", n.Message)
 	}
 	var err error
-	if g.trust, err = newTrust(g.s, g.log); err != nil {
+	if g.trust, err = newTrust(g.s, g.log, g.o.Now); err != nil {
 		return err
 	}
 	if g.s.CertificateDir != "" {
@@ -192,7 +192,7 @@ func (g *Gateway) openBackup() error {
 		g.log.Warn("BackupOff", "message", "there is no backup: started while the management plane is away, this gateway serves nothing")
 		return nil
 	}
-	b, err := backup.Open(backup.Options{Dir: g.s.BackupDir, Key: g.s.BackupKey, Check: g.trust.judge})
+	b, err := backup.Open(backup.Options{Dir: g.s.BackupDir, Key: g.s.BackupKey, Check: g.trust.judge, Follow: g.trust.follow})
 	switch {
 	case err == nil:
 		g.backup = b

@@ -69,7 +69,12 @@ func newAuthority(t *testing.T) *authority {
 
 func (a *authority) sign(t *testing.T, d *configuration.Document) *configuration.Document {
 	t.Helper()
-	s, err := configuration.Sign(d, time.Now(), func(digest []byte) ([]byte, error) { return ecdsa.SignASN1(rand.Reader, a.key, digest) })
+	return a.signAt(t, d, time.Now())
+}
+
+func (a *authority) signAt(t *testing.T, d *configuration.Document, at time.Time) *configuration.Document {
+	t.Helper()
+	s, err := configuration.Sign(d, at, func(digest []byte) ([]byte, error) { return ecdsa.SignASN1(rand.Reader, a.key, digest) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,6 +156,14 @@ func (p *plane) publish(doc *configuration.Document) {
 	}
 }
 
+// replace has the whole sent from now on, and ends what there is.
+func (p *plane) replace(doc *configuration.Document) {
+	p.mu.Lock()
+	p.doc = doc
+	p.mu.Unlock()
+	p.refuse(0)
+}
+
 // refuse answers from now on with a status, and ends what there is.
 func (p *plane) refuse(status int) {
 	p.mu.Lock()
@@ -172,7 +185,7 @@ func (p *plane) acked() configuration.Ack {
 	select {
 	case a := <-p.acks:
 		return a
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		p.t.Fatal("nothing is acknowledged")
 		return configuration.Ack{}
 	}

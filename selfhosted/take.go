@@ -34,6 +34,18 @@ func (g *Gateway) take(d *configuration.Document, source string) error {
 	if was != nil && source != sourcePlane {
 		return errors.New("there is a configuration already, and only the management plane may replace it")
 	}
+	if was != nil {
+		step, err := g.trust.follow(was.doc, d)
+		switch {
+		case err != nil:
+			return err
+		case step == configuration.Keep:
+			return nil
+		case step == configuration.Back:
+			g.log.Warn("ConfigFromEarlierRevision", "revision", d.Revision, "served", was.doc.Revision, "signedAt", signedAt(d), "servedSignedAt", signedAt(was.doc),
+				"message", "it was signed later than what is served: the management plane was put back to an earlier state, or is another")
+		}
+	}
 	r := g.compiler.Compile(set, compile.Options{Revision: d.Revision, Base: d.Base, Egress: anywhere})
 	if r.Snapshot.Gateways[d.Gateway] == nil {
 		return fmt.Errorf("the configuration has no Gateway %s", d.Gateway)
@@ -45,11 +57,22 @@ func (g *Gateway) take(d *configuration.Document, source string) error {
 	g.warn(r)
 	if g.backup != nil && source != sourceBackup {
 		// What is served is served, whether it can be kept or not.
-		if err := g.backup.Save(d); err != nil {
+		switch err := g.backup.Save(d); {
+		case errors.Is(err, configuration.ErrOlder):
+			g.log.Warn("BackupKept", "exception", err.Error(), "message", "another instance that shares the folder has received more; what it kept stays")
+		case err != nil:
 			g.log.Error("BackupFailed", "exception", err.Error(), "message", "the next start without the management plane serves what was kept before")
 		}
 	}
 	return nil
+}
+
+// signedAt is when a document was signed; the zero time if it was not.
+func signedAt(d *configuration.Document) time.Time {
+	if d.Signature == nil {
+		return time.Time{}
+	}
+	return d.Signature.Time
 }
 
 // warn says what of a configuration is not served.
@@ -85,9 +108,8 @@ func (g *Gateway) fromBackup() {
 		g.log.Error("BackupUnusable", "exception", err.Error())
 		return
 	}
-	at := time.Time{}
-	if doc.Signature != nil {
-		at = doc.Signature.Time
+	at := signedAt(doc)
+	if !at.IsZero() {
 		g.link.Confirm(at)
 	}
 	g.log.Info("ConfigLoadedFromBackup", "revision", doc.Revision, "madeAt", at)
@@ -120,8 +142,8 @@ func (g *Gateway) fromSiblings(ctx context.Context) {
 		}
 		switch {
 		case err == nil:
-			if doc.Signature != nil {
-				g.link.Confirm(doc.Signature.Time)
+			if at := signedAt(doc); !at.IsZero() {
+				g.link.Confirm(at)
 			}
 			g.log.Info("ConfigLoadedFromSibling", "revision", doc.Revision, "from", from)
 			return

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"postern.dev/postern/configuration"
 	"postern.dev/postern/selfhosted/setting"
@@ -27,6 +28,7 @@ type trust struct {
 	// endpoint is trusted for the management plane, backends for these.
 	endpoint, backends *x509.CertPool
 	insecure           bool
+	now                func() time.Time
 }
 
 func (t *trust) plane() *tls.Config {
@@ -37,8 +39,8 @@ func (t *trust) plane() *tls.Config {
 }
 
 // newTrust reads whom the settings trust.
-func newTrust(s *setting.Settings, log *slog.Logger) (*trust, error) {
-	t := &trust{name: s.Name, insecure: s.Insecure}
+func newTrust(s *setting.Settings, log *slog.Logger, now func() time.Time) (*trust, error) {
+	t := &trust{name: s.Name, insecure: s.Insecure, now: now}
 	t.endpoint, t.backends = systemRoots(), systemRoots()
 	if s.CA != "" {
 		b, err := os.ReadFile(s.CA)
@@ -144,10 +146,24 @@ func (t *trust) judge(d *configuration.Document) error {
 	if !t.verifies() {
 		return nil
 	}
-	for _, root := range t.roots {
-		if d.Verify(root) == nil {
-			return nil
-		}
+	if t.signer(d) != nil {
+		return nil
 	}
 	return fmt.Errorf("%w; config.service.ca has to hold what postern config ca prints", configuration.ErrSignature)
+}
+
+// signer is the authority that signed d; nil if none that is known did.
+func (t *trust) signer(d *configuration.Document) *x509.Certificate {
+	for _, root := range t.roots {
+		if d.Verify(root) == nil {
+			return root
+		}
+	}
+	return nil
+}
+
+// follow judges whether next may take the place of held, which judge took both.
+// It holds whoever brings next, and however the connection was trusted.
+func (t *trust) follow(held, next *configuration.Document) (configuration.Step, error) {
+	return configuration.Follow(held, next, t.signer(held) == t.signer(next), t.now())
 }

@@ -149,11 +149,16 @@ func (f *Fleet) renew(g *gateway) {
 		f.opts.Log.Error("the configuration of a self-hosted gateway cannot be made; it keeps what it has", "gateway", g.name, "error", err)
 		return
 	}
-	hash := d.Hash()
-	if n := g.newest(); n != nil && n.hash == hash {
-		return
+	hash, at := d.Hash(), f.opts.Now()
+	if n := g.newest(); n != nil {
+		if n.hash == hash {
+			return
+		}
+		if at.Before(n.at) {
+			at = n.at // the clock was set back; gateways take nothing that seems older
+		}
 	}
-	g.states = append(g.states, &state{doc: d, hash: hash, sign: f.opts.Sign, now: f.opts.Now})
+	g.states = append(g.states, &state{doc: d, hash: hash, at: at, sign: f.opts.Sign, now: f.opts.Now})
 	if len(g.states) > history {
 		g.states = slices.Delete(g.states, 0, len(g.states)-history)
 	}

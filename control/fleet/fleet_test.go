@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -303,5 +304,45 @@ func TestTheWayBackIsSpread(t *testing.T) {
 	}
 	if len(seen) < 10 {
 		t.Errorf("2,000 gateways come in %d different seconds", len(seen))
+	}
+}
+
+// TestSignaturesAreInTheOrderOfRevisions signs what was assigned first last, and
+// has the clock set back in between: gateways refuse what was signed earlier.
+func TestSignaturesAreInTheOrderOfRevisions(t *testing.T) {
+	noon := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	now := noon
+	f := New(Options{
+		Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
+		Sign: func([]byte) ([]byte, error) { return []byte("signature"), nil },
+	})
+	defer f.Close()
+	times := map[int64]time.Time{}
+	var states []Current
+	for i, region := range []string{"eu", "us", "ap"} {
+		f.Publish(world(region), configuration.Facts{Revision: int64(i + 1)})
+		c, err := f.Current("shop")
+		if err != nil {
+			t.Fatal(err)
+		}
+		states = append(states, c)
+		now = noon.Add(time.Hour)
+		if i == 1 {
+			now = noon.Add(-time.Hour)
+		}
+	}
+	for _, c := range slices.Backward(states) {
+		b, err := c.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := configuration.DecodeDocument(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		times[d.Revision] = d.Signature.Time
+	}
+	if !times[1].Equal(noon) || !times[2].Equal(noon.Add(time.Hour)) || !times[3].Equal(noon.Add(time.Hour)) {
+		t.Errorf("signed at %v", times)
 	}
 }

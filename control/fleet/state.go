@@ -16,6 +16,7 @@ import (
 type state struct {
 	doc  *configuration.Document // without signature
 	hash string
+	at   time.Time // when it was assigned: the time of its signature
 	sign func([]byte) ([]byte, error)
 	now  func() time.Time
 
@@ -31,7 +32,7 @@ func (s *state) signed() (*configuration.Document, error) {
 		return s.doc, nil
 	}
 	if s.sealed == nil {
-		d, err := configuration.Sign(s.doc, s.now(), s.sign)
+		d, err := configuration.Sign(s.doc, s.at, s.sign)
 		if err != nil {
 			return nil, err
 		}

@@ -37,6 +37,7 @@ const (
 	KindHalfOpen    Kind = "half-open"   // a stream that fell silent
 	KindEnded       Kind = "ended"       // a stream that was closed
 	KindDocument    Kind = "document"    // what came cannot be served
+	KindOlder       Kind = "older"       // what came is older than what is served
 	KindClock       Kind = "clock"       // this machine's or that one's is wrong
 	KindHeartbeat   Kind = "heartbeat"   // v1: the heartbeat was not taken
 )
@@ -90,7 +91,7 @@ func (f *Failure) Event() string {
 // plane has answered.
 func (f *Failure) settles() bool {
 	switch f.Kind {
-	case KindToken, KindThrottled, KindUnavailable, KindHalfOpen, KindEnded, KindDocument:
+	case KindToken, KindThrottled, KindUnavailable, KindHalfOpen, KindEnded, KindDocument, KindOlder:
 		return true
 	}
 	return false
@@ -255,6 +256,16 @@ func retryAfter(v string, now func() time.Time) time.Duration {
 		d = at.Sub(now())
 	}
 	return max(0, min(d, time.Hour))
+}
+
+// unserved tells why what came is not served.
+func unserved(address string, err error) *Failure {
+	f := &Failure{Kind: KindDocument, Address: address, Message: err.Error(), Err: err}
+	if errors.Is(err, configuration.ErrOlder) {
+		f.Kind = KindOlder
+		f.Advice = "somebody plays back what was sent before, or the clock of the management plane is behind"
+	}
+	return f
 }
 
 // refused tells why the management plane ended a stream.

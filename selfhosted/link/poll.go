@@ -98,7 +98,7 @@ func (l *Link) fetch(ctx context.Context) (changed bool, failure *Failure) {
 		return false, nil
 	}
 	if err := l.body(res.Body); err != nil {
-		f := &Failure{Kind: KindDocument, Address: l.host(), Message: err.Error(), Err: err}
+		f := unserved(l.host(), err)
 		if ctx.Err() != nil {
 			f.Kind, f.Message = KindTimeout, fmt.Sprintf("the document did not come whole within %s", l.o.Timeout)
 		}

@@ -211,7 +211,7 @@ func (s *stream) take(f *configuration.Frame) *configuration.Ack {
 	if err == nil {
 		l.confirmed()
 	} else {
-		l.note(&Failure{Kind: KindDocument, Address: s.address, Message: err.Error(), Err: err})
+		l.note(unserved(s.address, err))
 	}
 	ack := &configuration.Ack{}
 	if have = l.o.Have(); have != nil {
