@@ -24,6 +24,8 @@ type change struct {
 	ask     *answer.Question
 	// linkUp says that the change is to bring up links.
 	linkUp bool
+	// access says that the change is to give the self-hosted gateway a token.
+	access bool
 	// egress is what the server is to be allowed to dial.
 	egress   []netip.Prefix
 	commands []string

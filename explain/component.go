@@ -98,6 +98,8 @@ func (t *trail) other(g *snapshot.Gateway, c snapshot.Component) {
 	case c == snapshot.ComponentManagement && t.tokenless():
 		sym.Status = 401
 		h.Reason = strings.TrimSuffix(h.Reason, ".") + "; it answers 401, for the request carries no token (Authorization)."
+	case t.from.selfHosted != nil && t.from.selfHosted.Spec.Gateway == g.Name && t.asksConfiguration():
+		// What it can show is judged below.
 	case c == snapshot.ComponentManagement || c == snapshot.ComponentConfiguration:
 		t.assume("the " + parts[c] + " of " + ref + " judges what it is asked by the caller's token, which is not asked about here")
 	}
@@ -105,6 +107,9 @@ func (t *trail) other(g *snapshot.Gateway, c snapshot.Component) {
 		t.Symptom = sym
 	}
 	t.hop(h)
+	if c == snapshot.ComponentManagement || c == snapshot.ComponentConfiguration {
+		t.credential(g)
+	}
 }
 
 // tokenless tells whether the management plane is asked for a resource by a

@@ -245,6 +245,7 @@ func (s *search) apply(t *trail, c *change) (*trail, bool) {
 			return nil, false
 		}
 		next.LinkUp = w.LinkUp // a Link is no more up than it was
+		next.Access = w.Access // nor is there a token more
 		w = next
 	}
 	if len(c.egress) > 0 {
@@ -254,6 +255,9 @@ func (s *search) apply(t *trail, c *change) (*trail, bool) {
 		up := *w
 		up.LinkUp = nil
 		w = &up
+	}
+	if c.access {
+		w = w.withAccess()
 	}
 	if c.ask != nil {
 		q = *c.ask
@@ -306,6 +310,8 @@ func propose(t *trail, s stop) []change {
 		return proposeMethod(t)
 	case "policy":
 		return proposePolicy(t, s)
+	case "auth":
+		return proposeToken(t)
 	}
 	return nil
 }

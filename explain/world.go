@@ -11,6 +11,7 @@ import (
 
 	"postern.dev/postern/compile"
 	"postern.dev/postern/decide/request"
+	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 )
@@ -46,6 +47,9 @@ type World struct {
 	// Health tells what a Gateway's health probes found of a target, host:port,
 	// of a Backend. It is asked as Probe is.
 	Health func(gateway, backend, target string) (healthy, known bool, reason string)
+	// Access tells what a self-hosted gateway can authenticate with; nil where no
+	// server knows.
+	Access func(selfHosted string) answer.Access
 	// Assumed lists what is taken for granted about tunnels and backends.
 	Assumed []string
 	// Now is the time of the request.

@@ -164,6 +164,9 @@ func (i *Instance) world(set *model.Set, r *compile.Result) *explain.World {
 func (i *Instance) enforced(set *model.Set, r *compile.Result) *explain.World {
 	w := i.world(set, r)
 	w.Probe, w.Health, w.Lookup = i.probe, i.healthOf, i.lookUp
+	if c := i.plane.Load(); c != nil {
+		w.Access = c.Access
+	}
 	return w
 }
 
