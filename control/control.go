@@ -40,6 +40,9 @@ type Options struct {
 	// HubHost is the host name or address at which the Networks' hubs are
 	// reached over UDP; empty if they are not offered.
 	HubHost string
+	// PublicPorts are where ports that Gateways publish are reached from the
+	// internet, of those that are moved.
+	PublicPorts map[uint16]uint16
 	// Certificate returns the certificate for a name that is served.
 	Certificate func(name string) (*tls.Certificate, error)
 	// Loopback returns the certificate for callers that name no host.

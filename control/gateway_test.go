@@ -733,6 +733,27 @@ func TestWhereNothingWorksV1IsSetToWhatListens(t *testing.T) {
 	f("https://gw.management.x/s", false, "", "") // nobody could tell
 }
 
+// TestSettingsOfATokenHaveThePortsOfTheInternet moves ports, which holds for who
+// is on the internet and not for who is in a Network.
+func TestSettingsOfATokenHaveThePortsOfTheInternet(t *testing.T) {
+	p := newPlane(t)
+	p.opts.PublicPorts = map[uint16]uint16{443: 8443, 3443: 4443}
+	b := serveGateways(t, p, sites)
+	st := b.gatewayToken(wire.NewToken{Subject: "selfhosted/shop"}).Settings
+	if st.V2 != "gw.configuration.postern.internal:8443" || !strings.HasPrefix(st.V1, "https://gw.management.postern.internal:8443/subscriptions/") {
+		t.Errorf("on the internet: %+v", st)
+	}
+	if st.Links[0].Port != 443 || st.Links[2].Port != 3443 {
+		t.Errorf("what explain is asked about has other ports: %+v", st.Links)
+	}
+	network, _, _ := strings.Cut(world, "---\napiVersion: postern/v1\nkind: Gateway\n")
+	b.apply(network + "---" + strings.Replace(sites, "name: shop}\nspec: {", "name: shop}\nspec: {attach: host/laptop, ", 1))
+	st = b.gatewayToken(wire.NewToken{Subject: "selfhosted/shop"}).Settings
+	if st.V2 != "gw.configuration.postern.internal" {
+		t.Errorf("in a Network: %+v", st)
+	}
+}
+
 func TestSettingsOfATokenNameWhatWorks(t *testing.T) {
 	b := serveGateways(t, newPlane(t), sites)
 	made := b.gatewayToken(wire.NewToken{Subject: "selfhosted/shop"})

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -86,11 +87,9 @@ func (c *call) createGatewayToken(r token.Request, key string, enrol bool) (any,
 // any more go.
 func keepKeys(e *registry.Edit, h *registry.Head, g *model.SelfHostedGateway, keys token.Keys) error {
 	name := g.Metadata.Name
-	data, err := json.Marshal(gatewayKeys{ID: g.Status.ID, Keys: keys})
-	if err != nil {
+	if err := putKeys(e, g, keys); err != nil {
 		return err
 	}
-	e.Puts = append(e.Puts, store.Put{Key: store.Key{Kind: registry.KindGatewayKey, Name: name}, IfRevision: store.Any, Data: data})
 	was, had, err := keysOf(h, name)
 	if err != nil {
 		had = false // they are replaced
@@ -108,6 +107,61 @@ func keepKeys(e *registry.Edit, h *registry.Head, g *model.SelfHostedGateway, ke
 			e.Deletes = append(e.Deletes, store.Delete{Key: tokenKey(t.ID), IfRevision: store.Any})
 		}
 	}
+	return nil
+}
+
+// revokeAccess ends all that a SelfHostedGateway can authenticate with: what is
+// recorded of it, and both keys. One that does not exist any more has nothing
+// left to show, and may have records.
+func revokeAccess(c *call) (any, error) {
+	name := c.name()
+	var out wire.RevokedAccess
+	_, err := c.opts.Registry.Update(c.r.Context(), false, func(h *registry.Head) (*registry.Edit, error) {
+		out = wire.RevokedAccess{Name: name}
+		edit := &registry.Edit{}
+		subject := []byte(`"selfhosted/` + name + `"`)
+		for id, data := range h.Documents(registry.KindToken) {
+			if !bytes.Contains(data, subject) {
+				continue
+			}
+			var t token.Token
+			switch err := json.Unmarshal(data, &t); {
+			case err != nil:
+				out.Tokens++ // what cannot be read is good for nothing else
+			case t.Role != token.SelfHosted || t.Subject != "selfhosted/"+name:
+				continue
+			case t.Once:
+				out.Enrolments++
+			case t.Key == token.Certificate:
+				out.Certificates++
+			default:
+				out.Tokens++
+			}
+			edit.Deletes = append(edit.Deletes, store.Delete{Key: tokenKey(id), IfRevision: store.Any})
+		}
+		g, ok := model.Get[*model.SelfHostedGateway](h.Set, name)
+		if !ok && len(edit.Deletes) == 0 {
+			return nil, absent(model.Ref{Kind: model.KindSelfHosted, Name: name})
+		}
+		if _, had := h.Document(registry.KindGatewayKey, name); !ok || !had {
+			return edit, nil
+		}
+		keys, err := token.NewKeys()
+		if err != nil {
+			return nil, err
+		}
+		return edit, putKeys(edit, g, keys)
+	})
+	return out, err
+}
+
+// putKeys stores the keys of a SelfHostedGateway.
+func putKeys(e *registry.Edit, g *model.SelfHostedGateway, keys token.Keys) error {
+	data, err := json.Marshal(gatewayKeys{ID: g.Status.ID, Keys: keys})
+	if err != nil {
+		return err
+	}
+	e.Puts = append(e.Puts, store.Put{Key: store.Key{Kind: registry.KindGatewayKey, Name: g.Metadata.Name}, IfRevision: store.Any, Data: data})
 	return nil
 }
 
@@ -177,9 +231,25 @@ func (c *call) gatewaySettings(g *model.SelfHostedGateway) (*wire.GatewaySetting
 		out.Links = append(out.Links, l)
 	}
 	resource := configuration.ResourcePath("subscription", "group", g.Spec.Gateway) + "?api-version=" + configuration.APIVersion
-	out.V2 = endpoint(out.Links, "v2", "")
-	out.V1 = endpoint(out.Links, "v1", resource)
+	reached := out.Links
+	if g.Spec.Attach == "" {
+		reached = c.moved(reached)
+	}
+	out.V2 = endpoint(reached, "v2", "")
+	out.V1 = endpoint(reached, "v1", resource)
 	return out, nil
+}
+
+// moved are links as the internet has them: at the ports that published ones were
+// moved to.
+func (c *call) moved(links []wire.ControlLink) []wire.ControlLink {
+	links = slices.Clone(links)
+	for i, l := range links {
+		if port, ok := c.opts.PublicPorts[uint16(l.Port)]; ok {
+			links[i].Port = int(port)
+		}
+	}
+	return links
 }
 
 // explainLink asks whether a gateway gets through to its control plane.

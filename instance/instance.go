@@ -239,7 +239,7 @@ func (i *Instance) startControl(ctx context.Context, authority *pki.Authority) e
 		hubHost = i.opts.WireGuard.String()
 	}
 	i.control, err = control.New(control.Options{
-		Registry: i.registry, Base: i.opts.Base, HubHost: hubHost,
+		Registry: i.registry, Base: i.opts.Base, HubHost: hubHost, PublicPorts: i.opts.PublicPorts,
 		Certificate: i.issuer.Certificate, Loopback: i.issuer.Loopback,
 		Explain: i.explain, Matrix: i.matrix, Reach: i.reach, Request: i.request, Conditions: i.conditions,
 		Authority: authority, Now: i.opts.Now, Log: i.opts.Log,

@@ -45,7 +45,7 @@ func newTrust(s *setting.Settings, log *slog.Logger, now func() time.Time) (*tru
 	if s.CA != "" {
 		b, err := os.ReadFile(s.CA)
 		if err != nil {
-			return nil, fmt.Errorf("config.service.ca: %w", err)
+			return nil, fmt.Errorf("config.service.ca: %w; postern config ca > %s makes it, where the management plane is known", err, s.CA)
 		}
 		if t.roots, err = certificatesIn(b); err != nil {
 			return nil, fmt.Errorf("config.service.ca: %s: %w", s.CA, err)

@@ -25,7 +25,11 @@ const selfHostedRole = "selfhosted"
 // a file, and says what will not work.
 func (a *app) gatewaySettings(f format, file string, made wire.CreatedToken) error {
 	s := made.Settings
-	text := settingsText(made)
+	mine, _, err := a.settings()
+	if err != nil {
+		return err
+	}
+	text := settingsText(made, mine.CA != "")
 	if file != "" {
 		if err := writePrivate(file, []byte(text)); err != nil {
 			return fmt.Errorf("token %s is made, but not kept: %w", made.ID, err)
@@ -50,7 +54,11 @@ func (a *app) gatewaySettings(f format, file string, made wire.CreatedToken) err
 			fmt.Fprintf(a.err, "  postern explain --from %s https://%s:%d/ServiceStatus says what would help\n", s.From, s.Links[len(s.Links)-1].Host, s.Links[len(s.Links)-1].Port)
 		}
 		if file != "" {
-			_, err := fmt.Fprintf(a.out, "token %s is in %s, with the settings of SelfHostedGateway/%s; it is good until %s\n", made.ID, file, s.Name, made.Expires.Format(time.RFC3339))
+			next := ""
+			if mine.CA != "" {
+				next = "postern config ca > " + caFile + "; "
+			}
+			_, err := fmt.Fprintf(a.out, "token %s is in %s, with the settings of SelfHostedGateway/%s; it is good until %s\nnext: %spostern gateway --settings %s\n", made.ID, file, s.Name, made.Expires.Format(time.RFC3339), next, file)
 			return err
 		}
 		fmt.Fprintln(a.err, "shown this once; give it to postern gateway as a file, or as its environment")
@@ -59,8 +67,13 @@ func (a *app) gatewaySettings(f format, file string, made wire.CreatedToken) err
 	})
 }
 
-// settingsText is a file of settings for postern gateway.
-func settingsText(made wire.CreatedToken) string {
+// caFile is where settings look for the private CA, in the folder that the gateway
+// is started in.
+const caFile = "ca.pem"
+
+// settingsText is a file of settings for postern gateway. private tells that it is
+// the private CA that vouches for the management plane.
+func settingsText(made wire.CreatedToken, private bool) string {
 	s := made.Settings
 	var b strings.Builder
 	what := "Token " + made.ID + ", signed with the " + made.Key + " key,"
@@ -75,7 +88,11 @@ func settingsText(made wire.CreatedToken) string {
 	} else {
 		fmt.Fprintf(&b, "config.service.auth=%s\n", made.Value)
 	}
-	fmt.Fprintf(&b, "# With the private CA: what postern config ca prints\n#config.service.ca=ca.pem\n")
+	off := ""
+	if !private {
+		off = "#"
+	}
+	fmt.Fprintf(&b, "# The private CA: postern config ca > %s\n%sconfig.service.ca=%s\n", caFile, off, caFile)
 	return b.String()
 }
 

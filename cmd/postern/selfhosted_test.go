@@ -4,14 +4,20 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"net"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"postern.dev/postern/client/wire"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
+	"postern.dev/postern/selfhosted"
+	"postern.dev/postern/selfhosted/setting"
 )
 
 const shopWorld = world + `---
@@ -31,6 +37,7 @@ func TestTokenOfASelfHostedGatewayComesWithItsSettings(t *testing.T) {
 		"\nconfig.service.endpoint=gw.configuration.postern.internal\n",
 		"\n#config.service.endpoint=https://gw.management.postern.internal/subscriptions/",
 		"\nconfig.service.auth=GatewayKey shop&20",
+		"\n# The private CA: postern config ca > ca.pem\nconfig.service.ca=ca.pem\n",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing in\n%s", want, out)
@@ -46,6 +53,12 @@ func TestTokenOfASelfHostedGatewayComesWithItsSettings(t *testing.T) {
 	if info, err := os.Stat("shop.env"); err != nil || info.Mode().Perm() != 0o600 || !strings.Contains(string(b), "config.service.auth=GatewayKey shop&") {
 		t.Errorf("%v %v\n%s", info, err, b)
 	}
+	// A file that there is is not lost by mistake; no token is made for nothing.
+	again := []string{"token", "create", "--role", "selfhosted", "--for", "shop", "--key", "secondary", "--settings", "shop.env"}
+	sh.fails(again, "--force")
+	if now, err := os.ReadFile("shop.env"); err != nil || string(now) != string(b) {
+		t.Errorf("%v\n%s", err, now)
+	}
 	list := sh.ok("token", "list")
 	if strings.Count(list, "selfhosted/shop") != 2 || !strings.Contains(list, "secondary") {
 		t.Errorf("list\n%s", list)
@@ -57,10 +70,43 @@ func TestTokenOfASelfHostedGatewayComesWithItsSettings(t *testing.T) {
 	if list := sh.ok("token", "list"); strings.Count(list, "selfhosted/shop") != 1 {
 		t.Errorf("after the rotation\n%s", list)
 	}
+	if out := sh.ok(append(again, "--force")...); !strings.Contains(out, "\nnext: postern config ca > ca.pem; postern gateway --settings shop.env\n") {
+		t.Errorf("overwritten: %s", out)
+	}
+	if now, err := os.ReadFile("shop.env"); err != nil || string(now) == string(b) || !strings.Contains(string(now), "config.service.auth=GatewayKey shop&") {
+		t.Errorf("it is not overwritten: %v\n%s", err, now)
+	}
 	sh.fails([]string{"token", "rotate", "absent", "--key", "primary"}, "SelfHostedGateway/absent")
 	sh.fails([]string{"token", "rotate", "shop", "--key", "third"}, "primary or secondary")
 	sh.fails([]string{"token", "create", "--role", "selfhosted", "--for", "absent"}, "SelfHostedGateway/absent")
 	sh.fails([]string{"token", "create", "--role", "viewer", "--key", "primary"}, "leave it out")
+}
+
+// TestTheFirstStartIsAsItIsPrinted reads the settings as the gateway does.
+func TestTheFirstStartIsAsItIsPrinted(t *testing.T) {
+	sh := newShell(t)
+	sh.ok("apply", "-f", sh.file("shop.yaml", shopWorld))
+	sh.ok("token", "create", "--role", "selfhosted", "--for", "shop", "--settings", "gateway.env")
+	s, notes, err := setting.Read(setting.Sources{Files: []string{"gateway.env"}})
+	if err != nil || len(notes) > 0 || s.CA != "ca.pem" || s.Name != "shop" || s.Endpoint.Protocol != setting.V2 {
+		t.Fatalf("%+v, %+v, %v", s, notes, err)
+	}
+	if err := os.WriteFile(s.CA, []byte(sh.ok("config", "ca")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.HTTP, s.HTTPS, s.BackupDir = "127.0.0.1:0", "127.0.0.1:0", ""
+	g, err := selfhosted.Start(t.Context(), selfhosted.Options{Settings: s, Dial: func(context.Context, string, string) (net.Conn, error) {
+		return nil, errors.New("nobody is there")
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Close(); err != nil {
+		t.Error(err)
+	}
+	if text := settingsText(wire.CreatedToken{Settings: &wire.GatewaySettings{}}, false); !strings.Contains(text, "\n#config.service.ca=ca.pem\n") {
+		t.Errorf("with a certificate that the system trusts:\n%s", text)
+	}
 }
 
 func TestTokenTellsWhatKeepsItsGatewayAway(t *testing.T) {

@@ -26,6 +26,7 @@ func newTokenCreateCommand(a *app) *cobra.Command {
 	var t wire.NewToken
 	var f format
 	var file string
+	var force bool
 	c := &cobra.Command{
 		Use: "create --role ROLE [--for SUBJECT] [--settings FILE]", Short: "Make a token and print it, this once", Args: cobra.NoArgs,
 		Long: "Programs send the token as Authorization: Bearer. --settings writes a FILE for postern --config, with\n" +
@@ -38,8 +39,8 @@ func newTokenCreateCommand(a *app) *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			if _, err := os.Lstat(file); file != "" && err == nil {
-				return usage("--settings %s exists already; name another file", file)
+			if _, err := os.Lstat(file); file != "" && err == nil && !force {
+				return usage("--settings %s exists already, and has a token that may be in use; name another file, or overwrite it with --force", file)
 			}
 			if t.Role == selfHostedRole && t.Subject != "" && !strings.Contains(t.Subject, "/") {
 				t.Subject = selfHostedRole + "/" + t.Subject
@@ -75,6 +76,7 @@ func newTokenCreateCommand(a *app) *cobra.Command {
 	fl.StringVar(&t.Lifetime, "lifetime", "", "how long it is valid, such as 720h; default until revoked, or 720h, which is the longest, for a selfhosted one")
 	fl.StringVar(&t.Comment, "comment", "", "what it is for")
 	fl.StringVar(&file, "settings", "", "write client settings with the token to this file, mode 0600, rather than print it")
+	fl.BoolVar(&force, "force", false, "overwrite the file of --settings; the token that it has stays valid until it ends or is revoked")
 	fl.BoolVar(&t.Enrol, "enrol", false, "in place of a selfhosted token, make one with which the gateway gets a client certificate, once")
 	completeFlag(c, "key", "primary", "secondary")
 	completeFlag(c, "role", "admin", "publisher", "viewer", "host", "selfhosted")
@@ -125,14 +127,32 @@ func newTokenListCommand(a *app) *cobra.Command {
 }
 
 func newTokenRevokeCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use: "revoke ID", Short: "Revoke a token", Args: cobra.ExactArgs(1),
+	var subject string
+	r := &cobra.Command{
+		Use: "revoke ID | --for selfhosted/NAME", Short: "Revoke a token, or all that a self-hosted gateway has", Args: cobra.MaximumNArgs(1),
+		Long: "--for ends every token, certificate and enrolment of a self-hosted gateway and closes its streams. What it was sent,\n" +
+			"it serves on.",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if (len(args) == 0) == (subject == "") {
+				return usage("name one token by its ID, or a self-hosted gateway by --for selfhosted/NAME")
+			}
+			name, ok := strings.CutPrefix(subject, selfHostedRole+"/")
+			if subject != "" && (!ok && strings.Contains(subject, "/") || name == "") {
+				return usage("--for %q: all tokens are ended of a self-hosted gateway alone, selfhosted/NAME; end those of others by their ID, which postern token list shows", subject)
+			}
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
 			defer c.Close()
+			if subject != "" {
+				r, err := c.RevokeAccess(cmd.Context(), name)
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(a.out, "SelfHostedGateway/%s has nothing left to show; ended: tokens %d, certificates %d, enrolments %d\n", r.Name, r.Tokens, r.Certificates, r.Enrolments)
+				return err
+			}
 			if err := c.RevokeToken(cmd.Context(), args[0]); err != nil {
 				return err
 			}
@@ -140,4 +160,6 @@ func newTokenRevokeCommand(a *app) *cobra.Command {
 			return err
 		},
 	}
+	r.Flags().StringVar(&subject, "for", "", "end all that selfhosted/NAME, or NAME, can authenticate with")
+	return r
 }
