@@ -100,7 +100,8 @@ func (b *build) stage(s *model.Stage, lines map[string]*line) {
 		return
 	}
 	a, x := l.saved, l.compiled
-	st := &snapshot.Stage{Name: short, API: x, Variables: s.Spec.Variables}
+	st := &snapshot.Stage{Name: short, API: x, Variables: s.Spec.Variables, Index: b.stages, AccessLog: b.accessLog(s, x.Gateway.AccessLog, s.Spec.AccessLog)}
+	b.stages++
 	x.Stages[short] = st
 	b.unserved(s, "spec.throttle", s.Spec.Throttle != nil, "; calls are not limited")
 	b.unserved(s, "spec.canary", len(s.Spec.Canary) > 0, "; all calls go to the Deployment")

@@ -9,6 +9,7 @@ import (
 	"sort"
 
 	"postern.dev/postern/model"
+	"postern.dev/postern/model/accesslog"
 	"postern.dev/postern/snapshot"
 	"postern.dev/postern/snapshot/sg"
 )
@@ -96,6 +97,9 @@ type build struct {
 	// broken are the groups that cannot be read; sets the merges made so far.
 	broken map[string]bool
 	sets   map[string]*sg.Set
+	// stages counts the Stages so far, and formats are those of access logs.
+	stages  int
+	formats map[string]*accesslog.Format
 }
 
 // Compile compiles set. It changes neither set nor what is in it.
@@ -116,6 +120,7 @@ func (c *Compiler) Compile(set *model.Set, opts Options) *Result {
 		waits:   map[string][]waiting{},
 		broken:  map[string]bool{},
 		sets:    map[string]*sg.Set{},
+		formats: map[string]*accesslog.Format{},
 		out: &snapshot.Snapshot{
 			Revision:  opts.Revision,
 			Base:      opts.Base,

@@ -26,6 +26,7 @@ func (b *build) gateways() {
 			PublicAccess: g.Spec.PublicAccess == nil || *g.Spec.PublicAccess,
 			HTTP:         g.Spec.HTTP,
 			Mode:         firstOf(g.Spec.NetworkMode, model.ModeNone),
+			AccessLog:    b.accessLog(g, snapshot.AccessLog{}, g.Spec.AccessLog),
 			Hosts:        make(map[string]*snapshot.Host, published[g.Metadata.Name]+5),
 			APIs:         make(map[string]*snapshot.API, published[g.Metadata.Name]),
 		}

@@ -27,6 +27,14 @@ type GatewaySpec struct {
 	HTTP             string           `json:"http,omitempty"` // off, redirect, serve
 	SecurityGroups   []string         `json:"securityGroups,omitempty"`
 	EndpointApproval string           `json:"endpointApproval,omitempty"` // auto, manual
+	AccessLog        *AccessLog       `json:"accessLog,omitempty"`
+}
+
+// AccessLog says what an access log tells of requests, where the process that
+// serves them writes one. What a Stage leaves out is as its Gateway has it.
+type AccessLog struct {
+	Enabled *bool  `json:"enabled,omitempty"` // default true
+	Format  string `json:"format,omitempty"`  // text with $context variables
 }
 
 // GatewayOutbound names the delegated Subnet that a Gateway dials from.
@@ -104,6 +112,7 @@ type StageSpec struct {
 	Variables  map[string]string `json:"variables,omitempty"`
 	Throttle   *Throttle         `json:"throttle,omitempty"`
 	Canary     json.RawMessage   `json:"canary,omitempty"`
+	AccessLog  *AccessLog        `json:"accessLog,omitempty"`
 }
 
 // Latest is the DeploymentRef that follows the newest Deployment.

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"postern.dev/postern/model/accesslog"
 )
 
 func (c *check) gateway(g *Gateway) {
@@ -56,6 +58,7 @@ func (c *check) gateway(g *Gateway) {
 		c.fail("spec.securityGroups", "the Gateway has no interface in a Network to guard; set networkMode and subnet, or remove the groups")
 	}
 	c.groupList(network, s.SecurityGroups)
+	c.accessLog(s.AccessLog)
 	if !on(s.PublicAccess) && !c.approved(g.Metadata.Name) {
 		c.fail("spec.publicAccess", "needs an approved Endpoint, or nobody reaches the Gateway; add one or approve it (postern endpoint approve NAME) before, or set publicAccess: true")
 	}
@@ -284,6 +287,16 @@ func (c *check) stage(s *Stage) {
 		}
 	}
 	c.object("spec.canary", s.Spec.Canary)
+	c.accessLog(s.Spec.AccessLog)
+}
+
+func (c *check) accessLog(l *AccessLog) {
+	if l == nil || l.Format == "" || open(l.Format) {
+		return
+	}
+	if _, err := accesslog.Parse(l.Format); err != nil {
+		c.fail("spec.accessLog.format", "%v", err)
+	}
 }
 
 const maxTargets = 1000

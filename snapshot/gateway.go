@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"postern.dev/postern/model"
+	"postern.dev/postern/model/accesslog"
 	"postern.dev/postern/snapshot/iam"
 	"postern.dev/postern/snapshot/operation"
 )
@@ -49,6 +50,8 @@ type Gateway struct {
 	Hosts map[string]*Host
 	// APIs finds an API of this Gateway by its id.
 	APIs map[string]*API
+	// AccessLog is what the access log tells of requests that no Stage serves.
+	AccessLog AccessLog
 	// Paths holds the APIs that have a base path, for the Gateway's own name.
 	Paths     []PathMapping
 	Endpoints []*Endpoint
@@ -261,6 +264,18 @@ type Stage struct {
 	// Stale lists the fields, such as spec.policy, in which the API as saved
 	// differs from what the Stage serves.
 	Stale []string
+	// AccessLog is what the access log tells of its requests.
+	AccessLog AccessLog
+	// Index is the Stage's place among all of the snapshot, from 0 on.
+	Index int
+}
+
+// AccessLog says what an access log tells of requests.
+type AccessLog struct {
+	// Off has nothing told.
+	Off bool
+	// Format is nil for the default one.
+	Format *accesslog.Format
 }
 
 // Deployment is an immutable compiled copy of an API.

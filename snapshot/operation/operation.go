@@ -77,6 +77,8 @@ type Operation struct {
 	Params []string
 	// KeyRequired says that a caller needs an API key.
 	KeyRequired bool
+	// Index is its place in the Table's Operations.
+	Index       int
 	Integration Integration
 }
 

@@ -18,6 +18,7 @@ func (t *Table) Build() error {
 	t.Nodes = []Node{{AnyMethod: -1}}
 	var errs []error
 	for i := range t.Operations {
+		t.Operations[i].Index = i
 		t.Keyed = t.Keyed || t.Operations[i].KeyRequired
 		if err := t.add(int32(i)); err != nil {
 			errs = append(errs, fmt.Errorf("paths.%s.%s: %w", t.Operations[i].Path, strings.ToLower(t.Operations[i].Method), err))
