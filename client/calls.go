@@ -178,6 +178,12 @@ func (c *Client) RotateKey(ctx context.Context, name, key string) (out wire.Rota
 	return out, err
 }
 
+// RevokeAccess ends all that a SelfHostedGateway can authenticate with.
+func (c *Client) RevokeAccess(ctx context.Context, name string) (out wire.RevokedAccess, err error) {
+	_, err = c.do(ctx, request{method: http.MethodPost, path: []string{model.KindSelfHosted.Plural(), name, "revoke"}}, &out)
+	return out, err
+}
+
 // Tokens lists tokens.
 func (c *Client) Tokens(ctx context.Context) ([]wire.Token, error) {
 	var out wire.Tokens

@@ -252,6 +252,14 @@ type Rotated struct {
 	Revoked int `json:"revoked"`
 }
 
+// RevokedAccess tells what a SelfHostedGateway can no longer authenticate with.
+type RevokedAccess struct {
+	Name         string `json:"name"`
+	Tokens       int    `json:"tokens"`
+	Certificates int    `json:"certificates"`
+	Enrolments   int    `json:"enrolments"`
+}
+
 // Tokens lists tokens.
 type Tokens struct {
 	Items []Token `json:"items"`
