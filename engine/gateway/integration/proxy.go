@@ -32,7 +32,11 @@ func (r *Runner) send(j *Job, in *operation.Integration, proxy bool) (string, *r
 	if j.call.Method == "" {
 		j.call.Method = j.Verdict.Method
 	}
-	if err := r.pool.Do(j.Exchange.Context(), &j.call, j.Exchange); err != nil {
+	j.trace()
+	j.calling()
+	err := r.pool.Do(j.Exchange.Context(), &j.call, j.Exchange)
+	j.called(err)
+	if err != nil {
 		return j.failed(err)
 	}
 	j.turn(proxy)

@@ -93,6 +93,11 @@ type Job struct {
 	Exchange *exchange.Exchange
 	// Failed is why a backend could not be called, if it could not.
 	Failed error
+	// Called tells of the call to a backend.
+	Called Called
+	// Parent is sent to the backend as traceparent in place of the caller's, and
+	// State as tracestate, unless Parent is empty.
+	Parent, State string
 
 	call   upstream.Call
 	header exchange.Header
@@ -106,7 +111,8 @@ type Job struct {
 
 // Begin makes the Job ready for another request.
 func (j *Job) Begin(s *snapshot.Snapshot, e *exchange.Exchange) {
-	j.Snapshot, j.Exchange, j.Failed = s, e, nil
+	j.Snapshot, j.Exchange, j.Failed, j.Called = s, e, nil, Called{}
+	j.Parent, j.State = "", ""
 	j.header.Reset()
 }
 

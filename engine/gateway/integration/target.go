@@ -29,10 +29,12 @@ func (r *Runner) aim(j *Job, in *operation.Integration) error {
 		if b == nil || len(b.Targets) == 0 {
 			return fmt.Errorf("%w: there is no Backend/%s", request.ErrNoBackend, in.Backend)
 		}
-		t := pick(b.Targets, r.health.Of(gateway, b))
-		if t == nil {
+		i := pick(b.Targets, r.health.Of(gateway, b))
+		if i < 0 {
 			return errUnhealthy
 		}
+		t := &b.Targets[i]
+		j.Called.Backend, j.Called.Pick = b, i
 		j.call.Target = upstream.Target{Scheme: b.Protocol, Host: t.Host, Port: t.Port}
 		if b.Network != nil {
 			j.call.Target.Zone = b.Network.Name
@@ -107,8 +109,9 @@ func (j *Job) join(a, b string) string {
 	return view(j.path)
 }
 
-// pick takes a target by weight, of those that are not out; nil if all are.
-func pick(ts []snapshot.Target, h *health.Set) *snapshot.Target {
+// pick takes a target by weight, of those that are not out, and returns its
+// index; -1 if all are out.
+func pick(ts []snapshot.Target, h *health.Set) int {
 	sum := 0
 	for i := range ts {
 		if !h.Out(i) {
@@ -116,23 +119,23 @@ func pick(ts []snapshot.Target, h *health.Set) *snapshot.Target {
 		}
 	}
 	if sum == 0 {
-		return nil
+		return -1
 	}
 	n := 0
 	if len(ts) > 1 {
 		n = rand.IntN(sum)
 	}
-	var last *snapshot.Target
+	last := -1
 	for i := range ts {
 		if h.Out(i) {
 			continue
 		}
-		if last = &ts[i]; n < max(ts[i].Weight, 1) {
+		if last = i; n < max(ts[i].Weight, 1) {
 			break
 		}
 		n -= max(ts[i].Weight, 1)
 	}
-	return last // nil if the last one went out meanwhile
+	return last // -1 if the last one went out meanwhile
 }
 
 // split takes a URL apart into a target and what follows it.
