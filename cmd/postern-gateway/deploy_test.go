@@ -44,8 +44,8 @@ func TestTheManifestsSetWhatThereIs(t *testing.T) {
 		if err := yaml.Unmarshal(doc, &o); err != nil {
 			t.Fatal(err)
 		}
-		if strings.HasSuffix(o.Metadata.Name, "-ca") {
-			continue // a file
+		if strings.HasSuffix(o.Metadata.Name, "-ca") || strings.HasSuffix(o.Metadata.Name, "-key") {
+			continue // files
 		}
 		for _, m := range []map[string]string{o.Data, o.Strings} {
 			for k, v := range m {
@@ -66,6 +66,9 @@ func TestTheManifestsSetWhatThereIs(t *testing.T) {
 	if !strings.Contains(string(manifest), "mountPath: "+filepath.Dir(s.CA)+",") {
 		t.Errorf("the authority is in %q, where nothing is mounted", s.CA)
 	}
+	if !strings.Contains(string(manifest), "mountPath: "+filepath.Dir(s.BackupKey)+",") {
+		t.Errorf("the key of the backup is in %q, where nothing is mounted", s.BackupKey)
+	}
 	for _, probe := range []string{"livenessProbe:\n            httpGet: {path: " + request.StatusPath + ",", "readinessProbe:\n            httpGet: {path: " + selfhosted.ReadyPath + ","} {
 		if !strings.Contains(string(manifest), probe) {
 			t.Errorf("the manifest lacks\n%s", probe)
@@ -81,6 +84,17 @@ func TestTheUnitStartsItWithFlagsThatThereAre(t *testing.T) {
 		t.Fatal("the unit starts something else")
 	}
 	line, _, _ := strings.Cut(rest, "\n")
+	// What is read as a credential is loaded, and the key of the backup is among it.
+	unit := string(read(t, "systemd/postern-gateway.service"))
+	credentials := regexp.MustCompile(`\$\{CREDENTIALS_DIRECTORY\}/(\S+)`).FindAllStringSubmatch(line, -1)
+	for _, c := range credentials {
+		if !strings.Contains(unit, "\nLoadCredential="+c[1]+":/etc/postern/"+c[1]+"\n") {
+			t.Errorf("%s is not loaded", c[1])
+		}
+	}
+	if !strings.Contains(line, "--config.backup.key ${CREDENTIALS_DIRECTORY}/") || len(credentials) != 3 {
+		t.Errorf("the key of the backup is none of the credentials %v", credentials)
+	}
 	known := map[string]bool{"settings": true}
 	for _, s := range setting.All() {
 		known[s.Name] = s.Without == ""

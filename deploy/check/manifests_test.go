@@ -126,7 +126,7 @@ func TestManifestsReferToWhatThereIs(t *testing.T) {
 	}
 	volumes := map[string]bool{}
 	for _, v := range pod.Spec.Volumes {
-		volumes[v.Name] = v.PersistentVolumeClaim != nil && all["PersistentVolumeClaim/"+v.PersistentVolumeClaim.ClaimName] != nil ||
+		volumes[v.Name] = v.Secret != nil && all["Secret/"+v.Secret.SecretName] != nil || v.PersistentVolumeClaim != nil && all["PersistentVolumeClaim/"+v.PersistentVolumeClaim.ClaimName] != nil ||
 			v.ConfigMap != nil && all["ConfigMap/"+v.ConfigMap.Name] != nil
 	}
 	for _, m := range c.VolumeMounts {
@@ -138,6 +138,41 @@ func TestManifestsReferToWhatThereIs(t *testing.T) {
 	if s, ok := all["Service/"+host].(*corev1.Service); !ok || s.Spec.ClusterIP != corev1.ClusterIPNone || !s.Spec.PublishNotReadyAddresses || s.Spec.Ports[0].Port != 8080 {
 		t.Errorf("neighborhood.host is %s, which is no Service that leads to every instance at 8080", host)
 	}
+}
+
+// TestTheBackupsKeyIsASecret fails unless the key that seals the backup comes by a
+// Secret: who reads the volume of the backup has not the key.
+func TestTheBackupsKeyIsASecret(t *testing.T) {
+	all := decode(t)
+	file := all["ConfigMap/edge"].(*corev1.ConfigMap).Data["config.backup.key"]
+	pod := all["Deployment/edge"].(*appsv1.Deployment).Spec.Template.Spec
+	var volume string
+	for _, m := range pod.Containers[0].VolumeMounts {
+		if m.MountPath == filepath.Dir(file) && m.ReadOnly {
+			volume = m.Name
+		}
+	}
+	for _, v := range pod.Volumes {
+		if v.Name != volume {
+			continue
+		}
+		if v.Secret == nil {
+			t.Fatalf("%s is from %+v, which is no Secret", file, v.VolumeSource)
+		}
+		s, ok := all["Secret/"+v.Secret.SecretName].(*corev1.Secret)
+		if !ok {
+			t.Fatalf("there is no Secret/%s", v.Secret.SecretName)
+		}
+		if _, ok := s.StringData[filepath.Base(file)]; !ok || len(s.StringData) != 1 {
+			t.Errorf("Secret/%s has %v, and the key is looked for at %s", s.Name, s.StringData, file)
+		}
+		// The group that the process has, which fsGroup gives the files to, reads it.
+		if v.Secret.DefaultMode == nil || *v.Secret.DefaultMode != 0o440 {
+			t.Errorf("Secret/%s is mounted with mode %v", s.Name, v.Secret.DefaultMode)
+		}
+		return
+	}
+	t.Errorf("config.backup.key is %q, where no Secret is mounted", file)
 }
 
 // TestTheUnitIsWhatSystemdTakes asks systemd where there is one.
