@@ -27,6 +27,8 @@ type Call struct {
 	Header *exchange.Header
 	// Timeout bounds the whole call in place of the pool's Total; negative is no bound.
 	Timeout time.Duration
+	// Stream bounds each silence of a call that is a stream in place of the pool's Stream; negative is no bound.
+	Stream time.Duration
 	// Upgrade passes the client's wish to change protocols on to the backend. If the backend agrees, the response is a
 	// 101 whose Takeover carries the bytes both ways.
 	Upgrade bool

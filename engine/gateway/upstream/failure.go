@@ -78,6 +78,9 @@ func (f *Failure) Unwrap() error { return f.Err }
 // Timeout reports whether the failure is one of time.
 func (f *Failure) Timeout() bool { return f.Kind == Timeout }
 
+// Classify tells the kind of an error that a call ended with.
+func Classify(err error, phase Phase) Kind { return classify(err, phase) }
+
 // classify tells the kind of an error of the network.
 func classify(err error, phase Phase) Kind {
 	var (

@@ -52,9 +52,11 @@ type Timeouts struct {
 	Total   time.Duration // from the call to the end of the response's body [29 s]
 	Idle    time.Duration // a pooled connection's rest [30 s]
 	Tunnel  time.Duration // silence of a connection that was upgraded [10 min]
+	Stream  time.Duration // silence of a call that is a stream, in place of Total [5 min]
 }
 
-func (t Timeouts) withDefaults() Timeouts {
+// WithDefaults fills in what is zero.
+func (t Timeouts) WithDefaults() Timeouts {
 	set := func(d *time.Duration, v time.Duration) {
 		if *d == 0 {
 			*d = v
@@ -65,6 +67,7 @@ func (t Timeouts) withDefaults() Timeouts {
 	set(&t.Total, 29*time.Second)
 	set(&t.Idle, 30*time.Second)
 	set(&t.Tunnel, 10*time.Minute)
+	set(&t.Stream, 5*time.Minute)
 	return t
 }
 
@@ -120,7 +123,7 @@ func New(cfg Config) *Pool {
 		cfg.Limits.Body = -1
 	}
 	cfg.Limits = cfg.Limits.WithDefaults()
-	cfg.Timeouts = cfg.Timeouts.withDefaults()
+	cfg.Timeouts = cfg.Timeouts.WithDefaults()
 	if cfg.MaxIdle == 0 {
 		cfg.MaxIdle = 1024
 	}
