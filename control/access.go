@@ -42,7 +42,7 @@ func (s *Server) Access(name string) answer.Access {
 			c.Key = "enrolment"
 		}
 		if t.Key == token.Certificate {
-			c.Renewable = t.Expires.Add(renewable)
+			c.Renewable = renewableUntil(t)
 		}
 		switch {
 		case t.Valid(now) && !ending(t.Created, t.Expires, now):

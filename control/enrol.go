@@ -38,6 +38,9 @@ const (
 	// renewed, and with nothing else: what ends a gateway's access is that its
 	// record is deleted, not that it was switched off for a month.
 	renewable = 90 * 24 * time.Hour
+	// overlap is for how long a certificate is good once it was renewed: for who
+	// did not get the answer, could not keep it, or shares the folder.
+	overlap = 72 * time.Hour
 	// maxCertificates bounds the records of one gateway's certificates.
 	maxCertificates = 4096
 	// maxEarly bounds them for certificates that are renewed long before they end.
@@ -111,7 +114,10 @@ func (s *Server) certified(leaf *x509.Certificate, at time.Time) (fleet.Credenti
 	if !t.RecordsCertificate(leaf.Raw) || t.Subject != "selfhosted/"+name || t.Of != g.Status.ID {
 		return fleet.Credential{}, unknown
 	}
-	return fleet.Credential{For: name, Token: id, Key: token.Certificate, Sum: sumOf(g), Created: t.Created, Expires: leaf.NotAfter}, nil
+	if !t.Replaced.IsZero() && !s.opts.Now().Before(t.Replaced) {
+		return fleet.Credential{}, refused(model.Unauthenticated, configuration.RefuseExpired, "the certificate was renewed, and has ended at %s; show the newer one, or enrol again with postern token create --role selfhosted --for %s --enrol", t.Replaced.UTC().Format(time.RFC3339), name)
+	}
+	return fleet.Credential{For: name, Token: id, Key: token.Certificate, Sum: sumOf(g), Created: t.Created, Expires: t.Expires}, nil
 }
 
 // serveEnrol issues a certificate to a gateway that is enrolled.
@@ -192,7 +198,10 @@ func (s *Server) entitled(r *http.Request, h *registry.Head, edit *registry.Edit
 				return "", cmp.Or[error](err, refused(model.Limited, configuration.RefuseBusy, "the certificate is good until %s, and is not renewed before %s; look at the clock of the gateway", leaf.NotAfter.UTC().Format(time.RFC3339), half.UTC().Format(time.RFC3339)))
 			}
 		}
-		return c.For, err
+		if err != nil {
+			return "", err
+		}
+		return c.For, replace(h, edit, c.Token, s.opts.Now())
 	}
 	refuse := refused(model.Unauthenticated, configuration.RefuseToken, "the enrolment is not good: it was used, has expired or was mistyped; make one with postern token create --role selfhosted --for NAME --enrol")
 	id, ok := token.IDOf(value)
@@ -213,6 +222,39 @@ func (s *Server) entitled(r *http.Request, h *registry.Head, edit *registry.Edit
 	// Whoever comes at the same time finds it gone.
 	edit.Deletes = append(edit.Deletes, store.Delete{Key: tokenKey(id), IfRevision: d.Revision})
 	return name, nil
+}
+
+// replace has a certificate end that is renewed, after the overlap at the latest.
+func replace(h *registry.Head, edit *registry.Edit, id string, now time.Time) error {
+	d, ok := h.Find(registry.KindToken, id)
+	if !ok {
+		return unknownToken()
+	}
+	var t token.Token
+	if err := json.Unmarshal(d.Data, &t); err != nil {
+		return fmt.Errorf("token %s: %w", id, err)
+	}
+	if !t.Replaced.IsZero() {
+		return nil // its end stays
+	}
+	t.Replaced = now.UTC().Truncate(time.Second).Add(overlap)
+	if t.Replaced.Before(t.Expires) {
+		t.Expires = t.Replaced
+	}
+	data, err := json.Marshal(t)
+	if err != nil {
+		return err
+	}
+	edit.Puts = append(edit.Puts, store.Put{Key: tokenKey(id), IfRevision: d.Revision, Data: data})
+	return nil
+}
+
+// renewableUntil is until when a certificate can be renewed.
+func renewableUntil(t token.Token) time.Time {
+	if !t.Replaced.IsZero() {
+		return t.Replaced
+	}
+	return t.Expires.Add(renewable)
 }
 
 // forgetEnded deletes the records of a gateway's certificates that can no longer
@@ -245,7 +287,7 @@ func certificatesOf(h *registry.Head, name string, now time.Time) (live int, end
 		}
 		switch {
 		case t.Key != token.Certificate:
-		case now.After(t.Expires.Add(renewable)):
+		case now.After(renewableUntil(t)):
 			ended = append(ended, id)
 		default:
 			live++

@@ -330,3 +330,102 @@ func TestCertificatesOpenTheConfigurationHostName(t *testing.T) {
 	f(newIdentity(t), http.StatusUnauthorized)
 	f(id, http.StatusSwitchingProtocols)
 }
+
+func TestACertificateThatWasRenewedEndsAfterTheOverlap(t *testing.T) {
+	b := serveGateways(t, newPlane(t), sites)
+	made := b.gatewayToken(wire.NewToken{Subject: "selfhosted/shop", Enrol: true})
+	id := newIdentity(t)
+	if code, _ := b.enrolAs(id, configuration.EnrolScheme+" "+made.Value); code != http.StatusOK {
+		t.Fatal(code)
+	}
+	first := *id
+	open := b.connectAs(&first, "")
+	open.take(configuration.TypeDocument)
+	open.ack()
+	b.eventually("what it has is known", func() bool { is, _ := b.instances("shop"); return len(is) == 1 && is[0].Current })
+	if code, _ := b.enrolAs(id, ""); code != http.StatusOK {
+		t.Fatal(code)
+	}
+	if code := b.fetch(&first); code != http.StatusOK {
+		t.Errorf("at once: %d", code)
+	}
+	b.later.Store(int64(overlap - time.Hour))
+	again := first // its answer was lost
+	if code, _ := b.enrolAs(&again, ""); code != http.StatusOK {
+		t.Errorf("within the overlap it is not renewed: %d", code)
+	}
+	b.later.Store(int64(overlap + time.Second))
+	if code := b.fetch(&first); code != http.StatusUnauthorized {
+		t.Errorf("after the overlap: %d", code)
+	}
+	if code, _ := b.enrolAs(&first, ""); code != http.StatusUnauthorized {
+		t.Errorf("after the overlap it is renewed: %d", code)
+	}
+	for what, id := range map[string]*identity{"newer": id, "newest": &again} {
+		if code := b.fetch(id); code != http.StatusOK {
+			t.Errorf("the %s: %d", what, code)
+		}
+	}
+	// An open stream comes again with the newer one.
+	if r := open.refusal(); r.Code != configuration.RefuseClosing || r.RetryAfter < 1 {
+		t.Errorf("the stream ends with %+v", r)
+	}
+}
+
+func TestAllThatAGatewayHasIsRevoked(t *testing.T) {
+	b := serveGateways(t, newPlane(t), sites)
+	token := func(in wire.NewToken) wire.CreatedToken {
+		in.Subject = "selfhosted/shop"
+		return b.gatewayToken(in)
+	}
+	primary, secondary := token(wire.NewToken{}), token(wire.NewToken{Key: "secondary"})
+	id := newIdentity(t)
+	if code, _ := b.enrolAs(id, configuration.EnrolScheme+" "+token(wire.NewToken{Enrol: true}).Value); code != http.StatusOK {
+		t.Fatal(code)
+	}
+	enrolment := token(wire.NewToken{Enrol: true})
+	other := b.gatewayToken(wire.NewToken{Subject: "selfhosted/bank"})
+	if _, err := b.opts.Registry.Update(t.Context(), false, func(*registry.Head) (*registry.Edit, error) {
+		return &registry.Edit{Puts: []store.Put{{Key: tokenKey("garbled"), IfRevision: store.Absent, Data: []byte(`{"subject":"selfhosted/shop"`)}}}, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	streams := []*stream{b.connect(primary.Value), b.connect(secondary.Value), b.connectAs(id, "")}
+	for _, s := range streams {
+		s.take(configuration.TypeDocument)
+		s.ack()
+	}
+	stays := b.connect(other.Value)
+	stays.take(configuration.TypeDocument)
+	rec := b.call("POST", "/v1/selfhostedgateways/shop/revoke", b.admin, "")
+	var got wire.RevokedAccess
+	if err := json.Unmarshal(rec.Body.Bytes(), &got); err != nil || got != (wire.RevokedAccess{Name: "shop", Tokens: 3, Certificates: 1, Enrolments: 1}) {
+		t.Fatalf("%d %s %v", rec.Code, rec.Body, err)
+	}
+	for i, s := range streams {
+		if r := s.refusal(); r.Code != configuration.RefuseToken {
+			t.Errorf("stream %d ends with %+v", i, r)
+		}
+	}
+	for _, value := range []string{primary.Value, secondary.Value} {
+		if s, res, err := b.dial(management, value); s != nil || err != nil || res.StatusCode != http.StatusUnauthorized {
+			t.Errorf("a token: %v %v", res, err)
+		}
+	}
+	if code := b.fetch(id); code != http.StatusUnauthorized {
+		t.Errorf("the certificate: %d", code)
+	}
+	if code, _ := b.enrolAs(id, ""); code != http.StatusUnauthorized {
+		t.Errorf("the certificate is renewed: %d", code)
+	}
+	if code, _ := b.enrolAs(newIdentity(t), configuration.EnrolScheme+" "+enrolment.Value); code != http.StatusUnauthorized {
+		t.Errorf("the enrolment: %d", code)
+	}
+	stays.ack()
+	b.apply("apiVersion: postern/v1\nkind: API\nmetadata: {name: payments}\nspec: {gateway: gw, type: regional, path: pay, openapi: {openapi: 3.0.3, info: {title: payments, version: \"1\"}, paths: {}}}\n")
+	stays.take(configuration.TypeDelta)
+	b.connect(token(wire.NewToken{}).Value).take(configuration.TypeDocument)
+	if rec := b.call("POST", "/v1/selfhostedgateways/absent/revoke", b.admin, ""); rec.Code != http.StatusNotFound {
+		t.Errorf("of one that is not there: %d", rec.Code)
+	}
+}

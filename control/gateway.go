@@ -4,6 +4,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -23,6 +24,10 @@ import (
 	"postern.dev/postern/model"
 )
 
+// recheckEvery is how often credentials are judged although nothing was stored:
+// time alone ends the certificates that were renewed.
+const recheckEvery = time.Minute
+
 // tickEvery is how often the fleet does what time asks for.
 const tickEvery = time.Second
 
@@ -32,12 +37,12 @@ func (s *Server) follow(ctx context.Context) {
 	t := time.NewTicker(tickEvery)
 	defer t.Stop()
 	defer s.fleet.Close()
-	revision := int64(-1)
+	revision, checked := int64(-1), s.opts.Now()
 	for {
 		changed := s.opts.Registry.Changed()
 		// First those go who are to get nothing more.
-		if h := s.opts.Registry.Head(); h.Revision != revision {
-			revision = h.Revision
+		if h, now := s.opts.Registry.Head(), s.opts.Now(); h.Revision != revision || now.Sub(checked) >= recheckEvery {
+			revision, checked = h.Revision, now
 			s.fleet.Recheck()
 		}
 		s.publish()
@@ -209,10 +214,13 @@ func (s *Server) judge(c fleet.Credential) *configuration.Refuse {
 			return &err.refuse
 		}
 	}
-	_, recorded := h.Document(registry.KindToken, c.Token)
+	data, recorded := h.Document(registry.KindToken, c.Token)
 	if c.Key == token.Certificate {
 		if g, ok := model.Get[*model.SelfHostedGateway](h.Set, c.For); !recorded || !ok || sumOf(g) != c.Sum {
 			return &unknownToken().refuse
+		}
+		if s.replaced(data) {
+			return &configuration.Refuse{Code: configuration.RefuseClosing, Message: "the certificate was renewed; come again with the newer one", RetryAfter: fleet.Spread(0)}
 		}
 	} else if keys, ok, err := keysOf(h, c.For); !recorded || !ok || err != nil || keys.Sum(c.Key) != c.Sum {
 		return &unknownToken().refuse
@@ -221,6 +229,16 @@ func (s *Server) judge(c fleet.Credential) *configuration.Refuse {
 		return &expiredToken(c.Expires).refuse
 	}
 	return nil
+}
+
+// replaced tells whether the record is of a certificate that was renewed, and
+// whose overlap is over.
+func (s *Server) replaced(data []byte) bool {
+	if !bytes.Contains(data, []byte(`"replaced"`)) {
+		return false // as most; this is asked often
+	}
+	var t token.Token
+	return json.Unmarshal(data, &t) == nil && !t.Replaced.IsZero() && !s.opts.Now().Before(t.Replaced)
 }
 
 // maxAhead is how long before its end a token is warned of; one that is short
@@ -232,7 +250,7 @@ const maxAhead = 7 * 24 * time.Hour
 func (s *Server) standing(c fleet.Credential) (expires time.Time, warning string) {
 	if left := c.Expires.Sub(s.opts.Now()); ending(c.Created, c.Expires, s.opts.Now()) {
 		if c.Key == token.Certificate {
-			return c.Expires, fmt.Sprintf("the certificate ends in %s, at %s, and was not renewed", left.Round(time.Minute), c.Expires.UTC().Format(time.RFC3339))
+			return c.Expires, fmt.Sprintf("the certificate ends in %s, at %s, and no newer one was shown", left.Round(time.Minute), c.Expires.UTC().Format(time.RFC3339))
 		}
 		warning = fmt.Sprintf("the token expires in %s, at %s; make another with postern token create --role selfhosted --for %s, and replace config.service.auth", left.Round(time.Minute), c.Expires.UTC().Format(time.RFC3339), c.For)
 	}

@@ -181,7 +181,16 @@ func (s *stream) Read(b []byte) (int, error) {
 
 // dial asks for a stream; res is the answer if that is not one.
 func (b *branch) dial(host, tok string, headers ...string) (s *stream, res *http.Response, err error) {
-	c, err := tls.Dial("tcp", b.addr, &tls.Config{RootCAs: b.authority.Pool(), ServerName: host, NextProtos: []string{"http/1.1"}})
+	return b.dialAs(new(identity), host, tok, headers...)
+}
+
+// dialAs is dial with a certificate, if there is one.
+func (b *branch) dialAs(id *identity, host, tok string, headers ...string) (s *stream, res *http.Response, err error) {
+	cfg := &tls.Config{RootCAs: b.authority.Pool(), ServerName: host, NextProtos: []string{"http/1.1"}}
+	if id.cert != nil {
+		cfg.Certificates = []tls.Certificate{*id.cert}
+	}
+	c, err := tls.Dial("tcp", b.addr, cfg)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -223,7 +232,13 @@ const management = "gw.management.postern.internal"
 // connect is dial for who gets in.
 func (b *branch) connect(tok string, headers ...string) *stream {
 	b.t.Helper()
-	s, res, err := b.dial(management, tok, headers...)
+	return b.connectAs(new(identity), tok, headers...)
+}
+
+// connectAs is connect with a certificate.
+func (b *branch) connectAs(id *identity, tok string, headers ...string) *stream {
+	b.t.Helper()
+	s, res, err := b.dialAs(id, management, tok, headers...)
 	if err != nil {
 		b.t.Fatal(err)
 	}

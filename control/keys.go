@@ -34,7 +34,10 @@ func (c *call) createGatewayToken(r token.Request, key string, enrol bool) (any,
 	var t token.Token
 	var value model.Secret
 	var g *model.SelfHostedGateway
-	if enrol && (c.opts.Authority == nil || key != "") {
+	if enrol && c.opts.Authority == nil {
+		return nil, unavailable("enrol self-hosted gateways")
+	}
+	if enrol && key != "" {
 		return nil, &model.Error{Kind: model.Invalid, Field: "enrol", Msg: "an enrolment is signed with no key; leave one of the two out"}
 	}
 	_, err := c.opts.Registry.Update(c.r.Context(), false, func(h *registry.Head) (*registry.Edit, error) {

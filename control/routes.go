@@ -94,6 +94,11 @@ func routes() []route {
 			body:    wire.Rotation{}, answer: wire.Rotated{}, handle: rotateKey,
 		},
 		{
+			method: "POST", path: "/v1/selfhostedgateways/{name}/revoke", id: "revokeAccess", operation: token.Grant,
+			summary: "Ends every token, certificate and enrolment of a SelfHostedGateway, and closes its streams.",
+			answer:  wire.RevokedAccess{}, handle: revokeAccess,
+		},
+		{
 			method: "POST", path: "/v1/tokens", id: "createToken", operation: token.Grant,
 			summary: "Makes a token and shows it this once.",
 			body:    wire.NewToken{}, answer: wire.CreatedToken{}, handle: createToken,

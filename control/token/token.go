@@ -41,6 +41,8 @@ type Token struct {
 	// later is not meant. Once tells that the token enrols it, and ends with that.
 	Of   string `json:"of,omitempty"`
 	Once bool   `json:"once,omitempty"`
+	// Replaced is until when a certificate that was renewed can be renewed again.
+	Replaced time.Time `json:"replaced,omitzero"`
 	// Hash is the SHA-256 of the whole token, hexadecimal.
 	Hash string `json:"hash"`
 }
