@@ -19,6 +19,7 @@ import (
 	"postern.dev/postern/control/pki"
 	"postern.dev/postern/control/registry"
 	"postern.dev/postern/explain/answer"
+	"postern.dev/postern/internal/exposition"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 )
@@ -61,6 +62,9 @@ type Options struct {
 	Verify func(context.Context, World) ([]wire.TestResult, error)
 	// Request finds a request that has happened, with its explanation.
 	Request func(ctx context.Context, id string) (wire.Request, error)
+	// Metrics writes what the process tells Prometheus beside what is known of
+	// self-hosted gateways.
+	Metrics func(*exposition.Text)
 	// Authority signs what self-hosted gateways are sent, and enrols them; neither
 	// is done if it is nil.
 	Authority *pki.Authority
