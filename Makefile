@@ -8,6 +8,9 @@ REAL     ?= 20000
 KILLS    ?= 100
 GATEWAYS ?= 2000
 BACKUPS  ?= 500
+SCENARIO ?= all
+BESIDE   ?= all
+ROUNDS   ?= 5
 PACKAGES ?= ./...
 
 # Folders with tests of one sort, found by what stands in them.
@@ -17,7 +20,7 @@ golden   = $(shell grep -rl --include='*_test.go' '^var update = flag' . | xargs
 measured = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r -n 1 dirname | sort -u)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fuzz fuzz-long bench lab oracle acme property kills backups deploy gateways golden demo ci
+.PHONY: help build test lint fuzz fuzz-long bench benchmarks lab oracle acme property kills backups deploy gateways golden demo ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,7 +47,10 @@ fuzz: ## every fuzz target in turn, SECONDS=20 each
 fuzz-long: ## every fuzz target in turn, 600 s each
 	$(MAKE) fuzz SECONDS=600
 
-bench: ## every benchmark, six times, for benchstat
+bench: ## Postern beside other gateways: SCENARIO=a,b BESIDE=nginx,postern ROUNDS=5; needs nginx and haproxy
+	$(GO) run ./test/bench/peers -scenario $(SCENARIO) -gateways $(BESIDE) -rounds $(ROUNDS)
+
+benchmarks: ## every benchmark in the code, six times, for benchstat
 	$(GO) test -run '^$$' -bench . -benchmem -count 6 $(measured)
 
 lab: ## network namespaces and stock clients; needs root

@@ -1,0 +1,142 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// startPostern runs a server on an empty store, applies what is asked for as a
+// user would, and publishes on real sockets.
+func startPostern(ctx context.Context, t *Task) (_ *Running, err error) {
+	program, err := t.buildPostern(ctx)
+	if err != nil {
+		return nil, err
+	}
+	v, err := t.fill()
+	if err != nil {
+		return nil, err
+	}
+	management, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	// Every published port is moved; the one that is not measured to where it
+	// is not in the way.
+	ports := "443=" + port(v.Addr) + ",80=" + port(v.Metrics)
+	if !t.TLS {
+		ports = "80=" + port(v.Addr) + ",443=" + port(v.Metrics)
+	}
+	p, err := start(t.Dir, "postern", program, "server", "--data", "data", "--management", management,
+		"--public", "127.0.0.1", "--public-ports", ports+",3443="+port(management), "--allow-egress", "127.0.0.1/32")
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.Close())
+		}
+	}()
+	err = p.Await(ctx, func() error {
+		if !strings.Contains(p.said(), "postern is ready") {
+			return errors.New("it has not said so")
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := t.configure("postern.yaml", v)
+	if err != nil {
+		return nil, err
+	}
+	command := func(args ...string) ([]byte, error) {
+		c := exec.CommandContext(ctx, program, append([]string{"--config", "data/client.yaml"}, args...)...)
+		c.Dir = t.Dir
+		var said bytes.Buffer
+		c.Stderr = &said
+		out, err := c.Output()
+		if err != nil {
+			return nil, fmt.Errorf("postern %s: %w\n%s", args[0], err, said.String())
+		}
+		return out, nil
+	}
+	if _, err := command("apply", "-f", manifest); err != nil {
+		return nil, err
+	}
+	r := &Running{Process: p, Addr: v.Addr}
+	if v.WithKeys {
+		r.Lacks = "keys, limit, access log: not in this version"
+	}
+	return r, nil
+}
+
+func port(address string) string {
+	_, p, _ := net.SplitHostPort(address) // as freeAddress made it
+	return p
+}
+
+// buildPostern builds the command, with a file more where a profile is wanted:
+// the product has no switch for that, and needs none.
+func (t *Task) buildPostern(ctx context.Context) (string, error) {
+	out := filepath.Join(t.Bin, "postern")
+	if !t.Profile {
+		return out, build(ctx, t.Root, "./cmd/postern", out)
+	}
+	text, err := texts.ReadFile("conf/profile.go.txt")
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(t.Bin, "profile.go")
+	if err := os.WriteFile(file, text, 0o644); err != nil {
+		return "", err
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{
+		filepath.Join(t.Root, "cmd", "postern", "bench_profile.go"): file,
+	}})
+	if err != nil {
+		return "", err
+	}
+	list := filepath.Join(t.Bin, "overlay.json")
+	if err := os.WriteFile(list, overlay, 0o644); err != nil {
+		return "", err
+	}
+	return out, build(ctx, t.Root, "./cmd/postern", out, "-overlay", list)
+}
+
+// profileFile is where Postern writes its profile, as conf/profile.go.txt says.
+func (r *Running) profileFile() string { return filepath.Join(r.cmd.Dir, "cpu.pprof") }
+
+// Profile has Postern begin or end a profile of its processor time.
+func (r *Running) Profile(on bool) error {
+	sig := syscall.SIGUSR2
+	if on {
+		sig = syscall.SIGUSR1
+	}
+	return r.cmd.Process.Signal(sig)
+}
+
+// AwaitProfile waits for the profile that has been ended, and takes it.
+func (r *Running) AwaitProfile(ctx context.Context) (profile []byte, err error) {
+	err = r.Await(ctx, func() error {
+		if err := os.Rename(r.profileFile()+".done", r.profileFile()); err != nil {
+			return err
+		}
+		profile, err = os.ReadFile(r.profileFile())
+		return err
+	})
+	return profile, err
+}
