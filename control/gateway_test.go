@@ -484,9 +484,12 @@ func TestHeartbeatsAreShown(t *testing.T) {
 	}})
 	standing() // for the heartbeat
 	is, _ := b.instances("shop")
-	want := model.Instance{Name: "till-1", Version: "v1.2", Protocol: "v2", Endpoint: "gw.management.postern.internal:443", Connected: true, Revision: s.doc.Revision, Age: 7, Current: true, LastError: "noluck"}
+	want := model.Instance{Name: "till-1", Version: "v1.2", Protocol: "v2", Endpoint: "gw.management.postern.internal:443", Connected: true, Revision: s.doc.Revision, Age: 7, Current: true, LastError: "noluck", Recovered: true}
 	if len(is) == 1 {
-		is[0].Seen = time.Time{}
+		if is[0].ErrorSeen.IsZero() {
+			t.Error("when the error was heard of is not told")
+		}
+		is[0].Seen, is[0].ErrorSeen = time.Time{}, time.Time{}
 	}
 	if len(is) != 1 || is[0] != want {
 		t.Errorf("got %+v, want %+v", is, want)
@@ -648,7 +651,7 @@ func TestProtocolV1SendsTheWholeUnlessItIsThere(t *testing.T) {
 	if err := json.Unmarshal(rec.Body.Bytes(), &standing); err != nil || rec.Code != http.StatusOK || standing.Expires.IsZero() || standing.Hash == d.Hash() {
 		t.Errorf("heartbeat: %d %s %v", rec.Code, rec.Body, err)
 	}
-	if is, _ := b.instances("shop"); len(is) != 1 || is[0].Protocol != "v1" || is[0].Version != "v9" || is[0].Current || is[0].Connected {
+	if is, _ := b.instances("shop"); len(is) != 1 || is[0].Protocol != "v1" || is[0].Version != "v9" || is[0].Current || !is[0].Connected {
 		t.Errorf("instances %+v", is)
 	}
 }

@@ -32,19 +32,24 @@ type Instance struct {
 	// Endpoint is the host name and port of the Gateway that it called; address
 	// if it called by none.
 	Endpoint string `json:"endpoint,omitempty"`
-	// Connected tells that a stream to it is open; Offline that three
-	// heartbeats were missed.
+	// Connected tells that a stream to it is open or, by protocol v1, that it
+	// was heard of within three heartbeats; Offline that three were missed.
 	Connected bool `json:"connected,omitempty"`
 	Offline   bool `json:"offline,omitempty"`
 	// Revision is what it serves, Age for how many seconds that was not
-	// confirmed when it told so; Current that this is what it is assigned.
+	// confirmed; Current that this is what it is assigned.
 	Revision int64 `json:"revision,omitempty"`
 	Age      int64 `json:"age,omitempty"`
 	Current  bool  `json:"current,omitempty"`
 	// Seen is when it was last heard of.
-	Seen      time.Time `json:"seen,omitzero"`
-	Source    string    `json:"source,omitempty"` // plane, backup, sibling
+	Seen   time.Time `json:"seen,omitzero"`
+	Source string    `json:"source,omitempty"` // plane, backup, sibling
+	// LastError is what went wrong last, ErrorSeen when the management plane
+	// first heard of that; Recovered that it has served what it is assigned
+	// since.
 	LastError string    `json:"lastError,omitempty"`
+	ErrorSeen time.Time `json:"errorSeen,omitzero"`
+	Recovered bool      `json:"recovered,omitempty"`
 }
 
 // Kind returns KindSelfHosted.

@@ -130,20 +130,25 @@ func newTokenRotateCommand(a *app) *cobra.Command {
 }
 
 // selfHosted is what a SelfHostedGateway has in the columns of its kind: of its
-// instances the versions, the oldest revision and age, who was heard of last,
-// and the first error.
+// instances how many are connected, the versions, the oldest revision and age,
+// who was heard of last, and the errors that are not over, with when they were
+// heard of.
 func selfHosted(g *model.SelfHostedGateway) []string {
 	is := g.Status.Instances
 	online := 0
 	var versions, errors []string
 	var seen time.Time
 	for _, i := range is {
-		if !i.Offline {
+		if i.Connected {
 			online++
 		}
 		versions = append(versions, i.Version)
-		if i.LastError != "" {
-			errors = append(errors, i.Name+": "+oneLine(i.LastError))
+		if i.LastError != "" && !i.Recovered {
+			text := i.Name + ": " + oneLine(i.LastError)
+			if !i.ErrorSeen.IsZero() {
+				text += ", heard " + i.ErrorSeen.UTC().Format(time.RFC3339)
+			}
+			errors = append(errors, text)
 		}
 		if i.Seen.After(seen) {
 			seen = i.Seen

@@ -133,10 +133,11 @@ func TestSelfHostedGatewaysAreListed(t *testing.T) {
 	g := &model.SelfHostedGateway{Spec: model.SelfHostedGatewaySpec{Gateway: "gw", APIs: []string{"pets", "orders"}}}
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	g.Status.Instances = []model.Instance{
-		{Name: "a", Version: "v2", Revision: 9, Age: 1, Seen: at},
-		{Name: "b", Version: "v1", Revision: 7, Age: 90, Seen: at.Add(-time.Hour), Offline: true, LastError: "no\nluck"},
+		{Name: "a", Version: "v2", Revision: 9, Age: 1, Seen: at, Connected: true, LastError: "of yesterday", Recovered: true},
+		{Name: "b", Version: "v1", Revision: 7, Age: 90, Seen: at.Add(-time.Hour), Offline: true, LastError: "no\nluck", ErrorSeen: at.Add(-2 * time.Hour)},
+		{Name: "c", Version: "v1", Revision: 8, Seen: at}, // its stream has just ended
 	}
-	if got, want := selfHosted(g), []string{"gw", "pets,orders", "1/2", "v1,v2", "7", "1m30s", "2026-01-02T03:04:05Z", "b: no luck"}; !slices.Equal(got, want) {
+	if got, want := selfHosted(g), []string{"gw", "pets,orders", "1/3", "v1,v2", "7", "1m30s", "2026-01-02T03:04:05Z", "b: no luck, heard 2026-01-02T01:04:05Z"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if out := sh.ok("describe", "selfhosted/shop"); !strings.Contains(out, "NotDeployed") || !strings.Contains(out, "location: Ulm") {

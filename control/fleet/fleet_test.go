@@ -346,3 +346,73 @@ func TestSignaturesAreInTheOrderOfRevisions(t *testing.T) {
 		t.Errorf("signed at %v", times)
 	}
 }
+
+// TestAnErrorIsOverOnceTheConfigurationIsServed follows one instance: what it says
+// went wrong is shown with when, and no longer as an error once it has got over it.
+func TestAnErrorIsOverOnceTheConfigurationIsServed(t *testing.T) {
+	in(t, Options{}, func(t *testing.T, f *Fleet) {
+		cur, err := f.Current("shop")
+		if err != nil {
+			t.Fatal(err)
+		}
+		beat := func(text, hash string) model.Instance {
+			f.Heard(Credential{For: "shop"}, configuration.Heartbeat{Instance: "i", Hash: hash, LastError: text}, "v1")
+			return f.Instances("shop")[0]
+		}
+		began := time.Now()
+		if i := beat("no way", ""); i.Recovered || !i.ErrorSeen.Equal(began.UTC().Truncate(time.Second)) {
+			t.Errorf("at first: %+v", i)
+		}
+		time.Sleep(time.Minute)
+		if i := beat("no way", ""); i.Recovered || !i.ErrorSeen.Equal(began.UTC().Truncate(time.Second)) {
+			t.Errorf("told again: %+v", i)
+		}
+		if i := beat("no way", cur.Hash); !i.Recovered || i.LastError != "no way" {
+			t.Errorf("with what it is assigned: %+v", i)
+		}
+		f.Publish(world("us"), configuration.Facts{Revision: 2})
+		if i := beat("no way", cur.Hash); !i.Recovered || i.Current {
+			t.Errorf("when there is something new: %+v", i)
+		}
+		if i := beat("no way either", cur.Hash); i.Recovered || !i.ErrorSeen.After(began) {
+			t.Errorf("another error: %+v", i)
+		}
+		if i := beat("", cur.Hash); i.Recovered || i.LastError != "" || !i.ErrorSeen.IsZero() {
+			t.Errorf("when it tells of none: %+v", i)
+		}
+	})
+}
+
+func TestAStreamThatHasEndedIsNoConnection(t *testing.T) {
+	in(t, Options{}, func(t *testing.T, f *Fleet) {
+		c := join(t, f, Credential{})
+		go read(c, ackOf)
+		synctest.Wait()
+		if i := f.Instances("shop")[0]; !i.Connected || i.Age != 0 {
+			t.Errorf("with a stream: %+v", i)
+		}
+		_ = c.Close()
+		synctest.Wait()
+		if i := f.Instances("shop")[0]; i.Connected || i.Offline {
+			t.Errorf("once it has ended: %+v", i)
+		}
+		time.Sleep(missed + time.Second)
+		if i := f.Instances("shop")[0]; i.Connected || !i.Offline || i.Age < int64(missed/time.Second) {
+			t.Errorf("three heartbeats later: %+v", i)
+		}
+	})
+}
+
+func TestWhoPollsIsConnectedForThreeHeartbeats(t *testing.T) {
+	in(t, Options{}, func(t *testing.T, f *Fleet) {
+		f.Polled(Credential{For: "shop"}, "i", "")
+		time.Sleep(missed)
+		if i := f.Instances("shop")[0]; !i.Connected || i.Offline {
+			t.Errorf("before: %+v", i)
+		}
+		time.Sleep(time.Second)
+		if i := f.Instances("shop")[0]; i.Connected || !i.Offline {
+			t.Errorf("after: %+v", i)
+		}
+	})
+}

@@ -40,10 +40,34 @@ func (i *instance) shows(c Credential, protocol string) {
 func (i *instance) shown(newest *state, now time.Time) model.Instance {
 	x := i.Instance
 	x.Seen = x.Seen.UTC().Truncate(time.Second)
-	x.Connected = i.streams > 0
 	x.Offline = now.Sub(i.Seen) > missed
+	x.Connected = i.streams > 0 || i.Protocol == "v1" && !x.Offline
 	x.Current = newest != nil && i.hash == newest.hash
+	x.ErrorSeen = x.ErrorSeen.UTC().Truncate(time.Second)
+	if !x.Connected {
+		x.Age += max(0, int64(now.Sub(i.Seen)/time.Second))
+	}
 	return x
+}
+
+// failed notes what an instance says went wrong.
+func (i *instance) failed(text string, now time.Time) {
+	text = clip(text, maxError)
+	switch {
+	case text == "":
+		i.LastError, i.ErrorSeen, i.Recovered = "", time.Time{}, false
+	case text != i.LastError:
+		i.LastError, i.ErrorSeen, i.Recovered = text, now, false
+	}
+}
+
+// has notes what an instance says that it serves. With what it is assigned it has
+// got over what went wrong: gateways tell of that for a while after.
+func (i *instance) has(hash string, newest *state) {
+	i.hash = clip(hash, maxName)
+	if newest != nil && i.hash == newest.hash && i.LastError != "" {
+		i.Recovered = true
+	}
 }
 
 // find finds or begins an instance; nil if there are too many. Under mu.
@@ -125,8 +149,9 @@ func (f *Fleet) served(s *Stream, a *configuration.Ack, now time.Time) {
 	if i == nil {
 		return
 	}
-	i.Seen, i.Revision, i.hash, i.Age = now, a.Revision, a.Hash, 0
-	i.LastError = clip(a.Error, maxError)
+	i.Seen, i.Revision, i.Age = now, a.Revision, 0
+	i.failed(a.Error, now)
+	i.has(a.Hash, s.gateway.newest())
 }
 
 // Polled notes that an instance asked for its configuration and has what hash
@@ -143,8 +168,9 @@ func (f *Fleet) Polled(c Credential, name, hash string) {
 	if i == nil {
 		return
 	}
-	i.Seen, i.hash = now, clip(hash, maxName)
+	i.Seen = now
 	i.shows(c, "v1")
+	i.has(hash, g.newest())
 	if n := g.newest(); n != nil && n.hash == hash {
 		i.Revision, i.Age = n.doc.Revision, 0
 	}
@@ -167,8 +193,9 @@ func (f *Fleet) Heard(c Credential, h configuration.Heartbeat, protocol string) 
 	i.beats++
 	i.shows(c, protocol)
 	i.Version, i.Source = clip(h.Version, maxVersion), clip(h.Source, maxVersion)
-	i.Revision, i.hash, i.Age = h.Revision, clip(h.Hash, maxName), max(h.Age, 0)
-	i.LastError = clip(h.LastError, maxError)
+	i.Revision, i.Age = h.Revision, max(h.Age, 0)
+	i.failed(h.LastError, now)
+	i.has(h.Hash, g.newest())
 }
 
 // Name is an instance's name as it is noted: without what does not print, and

@@ -21,8 +21,6 @@ type figures struct {
 	model.Instance
 	beats   uint64
 	expires time.Time
-	// age is for how many seconds what it serves was not confirmed.
-	age int64
 }
 
 func (x *figures) labels() []string { return []string{"gateway", x.gateway, "instance", x.Name} }
@@ -53,10 +51,10 @@ func (f *Fleet) Metrics(t *exposition.Text) {
 			}
 		}
 	}
-	flag("postern_selfhosted_connected", "1 if a stream to the instance is open.", func(x *figures) bool { return x.Connected })
+	flag("postern_selfhosted_connected", "1 if a stream to the instance is open or, by protocol v1, it was heard of within three heartbeats.", func(x *figures) bool { return x.Connected })
 	flag("postern_selfhosted_offline", "1 if three heartbeats of the instance were missed.", func(x *figures) bool { return x.Offline })
 	flag("postern_selfhosted_configuration_current", "1 if the instance serves what it is assigned.", func(x *figures) bool { return x.Current })
-	flag("postern_selfhosted_failing", "1 if the instance told of an error last; postern get selfhosted shows it.", func(x *figures) bool { return x.LastError != "" })
+	flag("postern_selfhosted_failing", "1 if the instance told of an error, and does not serve what it is assigned since; postern get selfhosted shows it.", func(x *figures) bool { return x.LastError != "" && !x.Recovered })
 	t.Family("postern_selfhosted_instance_info", exposition.Gauge, "Version of the instance, and the protocol and endpoint by which it called last.")
 	for i := range all {
 		x := &all[i]
@@ -65,7 +63,7 @@ func (f *Fleet) Metrics(t *exposition.Text) {
 	number("postern_selfhosted_heartbeats_total", exposition.Counter, "Heartbeats received from the instance.", func(x *figures) (float64, bool) { return float64(x.beats), true })
 	number("postern_selfhosted_last_seen_timestamp_seconds", exposition.Gauge, "When the instance was last heard of.", func(x *figures) (float64, bool) { return float64(x.Seen.Unix()), true })
 	number("postern_selfhosted_configuration_revision", exposition.Gauge, "Revision of what the instance serves.", func(x *figures) (float64, bool) { return float64(x.Revision), true })
-	number("postern_selfhosted_configuration_age_seconds", exposition.Gauge, "For how long what the instance serves was not confirmed.", func(x *figures) (float64, bool) { return float64(x.age), true })
+	number("postern_selfhosted_configuration_age_seconds", exposition.Gauge, "For how long what the instance serves was not confirmed.", func(x *figures) (float64, bool) { return float64(x.Age), true })
 	number("postern_selfhosted_credential_expiry_timestamp_seconds", exposition.Gauge, "When the token or the certificate ends that the instance has shown.", func(x *figures) (float64, bool) {
 		return float64(x.expires.Unix()), !x.expires.IsZero()
 	})
@@ -89,11 +87,7 @@ func (f *Fleet) figures() (assigned map[string]int64, streams map[string]int, al
 			assigned[name] = newest.doc.Revision
 		}
 		for _, i := range g.instances {
-			x := figures{gateway: name, Instance: i.shown(newest, now), beats: i.beats, expires: i.token.Expires, age: i.Age}
-			if !x.Connected {
-				x.age += max(0, int64(now.Sub(i.Seen)/time.Second))
-			}
-			all = append(all, x)
+			all = append(all, figures{gateway: name, Instance: i.shown(newest, now), beats: i.beats, expires: i.token.Expires})
 		}
 	}
 	slices.SortFunc(all, func(a, b figures) int {
