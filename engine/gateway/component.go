@@ -19,7 +19,7 @@ import (
 // components that others answer for.
 func (e *Engine) opened(ctx context.Context, nc net.Conn, x *exchange.Exchange) bool {
 	st := e.state(x)
-	st.conn, st.component = nc, snapshot.ComponentGateway
+	st.component = snapshot.ComponentGateway
 	t, ok := nc.(*tls.Conn)
 	if !ok {
 		return false
@@ -60,14 +60,13 @@ func (e *Engine) able(c snapshot.Component) bool {
 }
 
 // admit asks once a connection to a real socket whether the flow would have been
-// let through to g, which a name has told. If not, the connection is reset.
+// let through to g, which a name has told.
 func (st *state) admit(s *snapshot.Snapshot, g *snapshot.Gateway, o *snapshot.Origin) bool {
 	if st.admitted == g.Name {
 		return true
 	}
 	v := request.Admitted(s, g, st.component, o)
 	if !v.Allowed() {
-		reset(st.conn)
 		return false
 	}
 	st.admitted = g.Name

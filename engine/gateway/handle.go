@@ -5,7 +5,6 @@ package gateway
 
 import (
 	"crypto/x509"
-	"net"
 	"strings"
 
 	"postern.dev/postern/decide/request"
@@ -24,9 +23,8 @@ type state struct {
 	trace    []byte
 	// slot is where the last request was remembered.
 	slot *slot
-	// conn is the connection, component what it is for, and admitted the Gateway
-	// that it may be for if it came to a real socket.
-	conn      net.Conn
+	// component is what the connection is for, and admitted the Gateway that it may
+	// be for if it came to a real socket.
 	component snapshot.Component
 	admitted  string
 	// components share the port of the Gateway listening.
@@ -37,6 +35,7 @@ type state struct {
 	cert   request.ClientCert
 	chain  []*x509.Certificate
 	bundle string
+	watch  watch
 	// lookup reads a field of the request; it is made once.
 	lookup func(name string) (string, bool)
 }
@@ -49,26 +48,28 @@ func (e *Engine) handle(x *exchange.Exchange) {
 	st := e.state(x)
 	st.extend(x)
 	s := e.snapshot.Load()
+	e.watch(x, st, s)
 	name := x.Request.Host
 	if x.TLS != nil {
 		name = x.TLS.ServerName
 	}
 	g, endpoint, shared := gateway(s, x.Origin, name)
+	st.watch.gateway = g
 	if g != nil && shared && !st.admit(s, g, x.Origin) {
 		e.answer(x, st, &request.Forbidden) // nobody gets to read it
-		x.Response.Close = true
+		x.Response.Reset = true
 		return
 	}
 	if g != nil && st.component != snapshot.ComponentGateway {
 		e.page(x, st, g)
-		st.slot = e.recent.add(s, x, nil, request.CodeAccepted)
+		e.remember(x, st, nil, request.CodeAccepted, false)
 		return
 	}
 	if g == nil {
 		// What the connection was made to is gone, or no one serves the name.
 		e.answer(x, st, &request.Forbidden)
 		x.Response.Close = true
-		st.slot = e.recent.add(s, x, nil, request.CodeHostUnknown)
+		e.remember(x, st, nil, request.CodeHostUnknown, true)
 		return
 	}
 	a := &st.arrival
@@ -78,9 +79,10 @@ func (e *Engine) handle(x *exchange.Exchange) {
 	a.RequestID, a.ExtendedID, a.Header = x.ID(), view(st.extended[:]), st.lookup
 	v := &st.verdict
 	v.Judge(s, a, false)
+	st.watch.judged = true
 	if !v.Allowed || v.Redirect || v.Status {
 		e.answer(x, st, &v.Response)
-		st.slot = e.recent.add(s, x, a, v.Code())
+		e.remember(x, st, a, v.Code(), !v.Allowed)
 		return
 	}
 	j := &st.job
@@ -94,7 +96,7 @@ func (e *Engine) handle(x *exchange.Exchange) {
 		st.stamp(x)
 	}
 	j.End()
-	st.slot = e.recent.add(s, x, a, code)
+	e.remember(x, st, a, code, refused != nil)
 }
 
 // arrive fills an arrival from an exchange.
@@ -156,6 +158,7 @@ func (e *Engine) answer(x *exchange.Exchange, st *state, r *request.Response) {
 		x.Response.Header.Set(f.Name, f.Value)
 	}
 	st.identify(x)
+	st.watch.message, st.watch.kind = r.Message, string(r.Type)
 }
 
 // stamp completes the response of an operation.
@@ -210,6 +213,7 @@ func (e *Engine) refused(x *exchange.Exchange, why *grammar.Error) {
 		kind = request.ConfigurationError.ErrorType
 	}
 	x.Response.Header.Set("x-amzn-ErrorType", kind)
+	e.faulty(x, st)
 	if st.slot.answered(x.ID(), x.Response.Status) {
 		return // it had been judged
 	}

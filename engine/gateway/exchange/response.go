@@ -26,6 +26,8 @@ type Response struct {
 	Trailer Header
 	// Close asks that the client's connection be closed after this response.
 	Close bool
+	// Reset ends the client's connection in place of a response, as if nobody had been there.
+	Reset bool
 	// Takeover is called after the head of a 101 response has been sent; the connection is then its own, without
 	// deadlines, and is closed when it returns.
 	Takeover func(net.Conn)

@@ -12,10 +12,12 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"postern.dev/postern/engine/gateway/exchange"
 	"postern.dev/postern/engine/gateway/h1/grammar"
+	"postern.dev/postern/internal/nowait"
 	"postern.dev/postern/snapshot"
 )
 
@@ -31,12 +33,29 @@ const (
 // conn is one connection. It is used again for other connections, with its buffers.
 type conn struct {
 	s   *Server
+	ctx context.Context
 	nc  net.Conn
 	w   wire
+	raw syscall.RawConn // nil unless nc is the kernel's TCP
 	src grammar.Source
 	e   exchange.Exchange
 	req body
+	mem *memory
 	out []byte
+
+	// Of the request under way.
+	cn    grammar.Connection
+	ready bool // its head has been read, and not more
+
+	// Of the fast path, see ride.
+	step   func(fd uintptr) bool // c.stepped, made once
+	inside bool                  // a step is under way
+	fd     uintptr               // of that step
+	over   bool                  // the connection has had its last request,
+	why    error                 // with this error, or none
+	lost   error                 // what a read outside will return
+
+	lingers bool // the client may still be sending
 
 	phase  phase
 	first  bool // no request has come yet
@@ -54,9 +73,46 @@ type conn struct {
 
 const dateFormat = "Mon, 02 Jan 2006 15:04:05 GMT"
 
+// memory is what a connection reads into and writes from. A connection of the kernel's TCP gives it back while it waits
+// for a request: most connections do nothing else.
+type memory struct {
+	in  [16 << 10]byte
+	out [keptOut]byte
+}
+
 const keptOut = 4 << 10
 
-var conns = sync.Pool{New: func() any { return &conn{out: make([]byte, 0, keptOut)} }}
+var memories = sync.Pool{New: func() any { return new(memory) }}
+
+var conns = sync.Pool{New: func() any {
+	c := &conn{}
+	c.step = c.stepped
+	return c
+}}
+
+// take gets memory for a request.
+func (c *conn) take() {
+	switch {
+	case c.raw == nil: // it waits with a buffer in hand, and keeps the one that it has
+		if c.out == nil {
+			c.out = make([]byte, 0, keptOut)
+		}
+	case c.mem == nil:
+		c.mem = memories.Get().(*memory)
+		c.src.Lend(c.mem.in[:])
+		c.out = c.mem.out[:0]
+	}
+}
+
+// give gives it back. No string of a request or response is in use any longer.
+func (c *conn) give() {
+	if c.mem != nil {
+		c.src.Withdraw()
+		c.out = nil
+		memories.Put(c.mem)
+		c.mem = nil
+	}
+}
 
 // errAborted says that Abort interrupted a read.
 var errAborted = errors.New("h1: reading the request body was given up")
@@ -64,8 +120,9 @@ var errAborted = errors.New("h1: reading the request body was given up")
 // errShutdown ends an idle connection when the server shuts down.
 var errShutdown = errors.New("h1: shutting down")
 
-func (c *conn) reset(s *Server, nc net.Conn, o *snapshot.Origin) {
-	c.s, c.nc, c.w = s, nc, nc
+func (c *conn) reset(ctx context.Context, s *Server, nc net.Conn, o *snapshot.Origin) {
+	c.ctx, c.s, c.nc, c.w, c.raw = ctx, s, nc, nc, nowait.Of(nc)
+	c.ready, c.over, c.lingers, c.why, c.lost = false, false, false, nil, nil
 	c.src.Reset(reader{c})
 	c.e.Origin, c.e.TLS, c.e.State = o, nil, nil
 	c.phase, c.first, c.unread = waiting, true, false
@@ -78,28 +135,35 @@ func (c *conn) reset(s *Server, nc net.Conn, o *snapshot.Origin) {
 func (c *conn) release() {
 	c.e.Begin(context.Background(), time.Time{})
 	c.e.Origin, c.e.TLS, c.e.State = nil, nil, nil
-	c.s, c.nc, c.w = nil, nil, nil
+	c.ctx, c.s, c.nc, c.w, c.raw = nil, nil, nil, nil, nil
 	c.src.Reset(nil)
+	c.give()
 	conns.Put(c)
 }
 
-func (c *conn) serve(ctx context.Context) error {
+func (c *conn) serve() error {
 	c.now = time.Now()
 	c.headBy = c.deadline(c.s.Timeouts.Head)
 	if t, ok := c.nc.(secured); ok {
-		if err := c.handshake(ctx, t); err != nil {
+		if err := c.handshake(c.ctx, t); err != nil {
 			return err
 		}
 	}
-	if c.s.Opened != nil && c.s.Opened(ctx, c.nc, &c.e) {
+	if c.s.Opened != nil && c.s.Opened(c.ctx, c.nc, &c.e) {
 		return nil
 	}
-	for {
-		again, err := c.one(ctx)
-		if err != nil || !again {
-			return err
+	for !c.over {
+		if c.raw != nil {
+			if c.ride(); c.over {
+				break
+			}
 		}
+		c.one()
 	}
+	if c.lingers {
+		c.linger()
+	}
+	return c.why
 }
 
 func (c *conn) handshake(ctx context.Context, t secured) error {
@@ -125,20 +189,41 @@ func (c *conn) deadline(d time.Duration) time.Time {
 	return c.now.Add(d)
 }
 
-// one carries one request.
-func (c *conn) one(ctx context.Context) (again bool, err error) {
+// one carries one request, and says so in over if it is the last.
+func (c *conn) one() {
+	c.take()
+	if !c.ready {
+		c.next()
+	}
+	if c.over {
+		return
+	}
+	c.ready = false
+	again, err := c.carry()
+	c.over, c.why = !again || err != nil, err
+}
+
+// next reads the head of the next request. If there is none to be carried, that is the end of the connection.
+func (c *conn) next() {
 	c.phase = waiting
-	if c.src.Buffered() > 0 { // pipelined
+	if c.src.Buffered() > 0 {
+		c.phase = inHead
 		c.now = time.Now()
-		c.phase, c.headBy = inHead, c.deadline(c.s.Timeouts.Head)
+		if c.headBy.IsZero() {
+			c.headBy = c.deadline(c.s.Timeouts.Head)
+		}
 	}
 	e := &c.e
 	head, err := c.src.Head(&c.s.Limits, true)
-	e.Begin(ctx, c.now)
+	if err == errOutside {
+		return
+	}
+	e.Begin(c.ctx, c.now)
 	e.Request.Scheme = c.scheme()
 	e.Request.Proto = exchange.HTTP11
 	if err != nil {
-		return false, c.headFailed(err)
+		c.over, c.why = true, c.headFailed(err)
+		return
 	}
 	c.first = false
 	cn, why := grammar.ParseRequest(head, &e.Request, &c.s.Limits)
@@ -146,8 +231,16 @@ func (c *conn) one(ctx context.Context) (again bool, err error) {
 		why = c.admit()
 	}
 	if why != nil {
-		return false, c.refuse(why)
+		c.over, c.why = true, c.refuse(why)
+		return
 	}
+	c.cn, c.ready = cn, true
+}
+
+// carry has the request answered whose head has been read.
+func (c *conn) carry() (again bool, err error) {
+	e := &c.e
+	cn := c.cn
 	c.begin(cn)
 	if why := c.req.refused(); why != nil {
 		return false, c.refuse(why)
@@ -166,6 +259,9 @@ func (c *conn) one(ctx context.Context) (again bool, err error) {
 // finish sends the response and readies the connection for the next request.
 func (c *conn) finish(closing bool) (again bool, err error) {
 	e := &c.e
+	if e.Response.Reset {
+		return false, join(c.nobody(), e.Finish())
+	}
 	if e.Response.Status == 101 {
 		return false, c.takeover()
 	}
@@ -183,6 +279,14 @@ func (c *conn) finish(closing bool) (again bool, err error) {
 	c.src.Release()
 	c.headBy = time.Time{}
 	return true, nil
+}
+
+// nobody ends the connection so that the client sees it refused.
+func (c *conn) nobody() error {
+	if l, ok := c.nc.(interface{ SetLinger(sec int) error }); ok {
+		return l.SetLinger(0) // else it is closed in the usual way
+	}
+	return nil
 }
 
 // admit checks what the grammar alone cannot.
@@ -315,6 +419,9 @@ func (c *conn) takeover() error {
 func (c *conn) linger() {
 	if !c.unread && c.req.Done() && c.src.Buffered() == 0 {
 		return
+	}
+	if c.lingers = c.inside; c.inside {
+		return // nothing is read in a step: serve sees to it
 	}
 	h, ok := c.w.(halfCloser)
 	if !ok || c.s.Timeouts.Linger < 0 || h.CloseWrite() != nil {

@@ -20,6 +20,12 @@ func (r reader) Read(p []byte) (int, error) { return r.c.read(p) }
 
 // read reads from the wire under the deadline of the phase.
 func (c *conn) read(p []byte) (int, error) {
+	if c.inside {
+		return 0, errOutside
+	}
+	if c.lost != nil {
+		return 0, c.lost
+	}
 	c.arm()
 	for {
 		n, err := c.w.Read(p)
@@ -34,31 +40,40 @@ func (c *conn) read(p []byte) (int, error) {
 			}
 			return n, nil
 		}
-		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err == nil {
+			return 0, nil
+		}
+		if err = c.late(err); err != nil {
 			return 0, err
 		}
-		switch {
-		case c.req.aborted.Load():
-			return 0, errAborted
-		case c.phase == waiting && c.s.closing.Load():
-			return 0, errShutdown
-		case c.readBy.IsZero() || time.Now().Before(c.readBy):
-			// The deadline was an old one that was close enough, or Shutdown's, which is not meant for a request under way.
-			c.armedR = c.readBy
-			c.w.SetReadDeadline(c.readBy)
-			if c.phase == waiting && c.s.closing.Load() || c.req.aborted.Load() {
-				c.w.SetReadDeadline(longAgo)
-			}
-			continue
-		case c.phase == inHead:
-			return 0, grammar.ErrHeadTimeout
-		case c.phase == waiting && c.first:
-			return 0, err
-		case c.phase == inBody:
-			return 0, grammar.ErrBodyTimeout
-		}
-		return 0, err
 	}
+}
+
+// late says what a failure to read means. It is nil if the deadline that has passed was not the one that counts: that
+// one has been set.
+func (c *conn) late(err error) error {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	switch {
+	case c.req.aborted.Load():
+		return errAborted
+	case c.phase == waiting && c.s.closing.Load():
+		return errShutdown
+	case c.readBy.IsZero() || time.Now().Before(c.readBy):
+		// The deadline was an old one that was close enough, or Shutdown's, which is not meant for a request under way.
+		c.armedR = c.readBy
+		c.w.SetReadDeadline(c.readBy)
+		if c.phase == waiting && c.s.closing.Load() || c.req.aborted.Load() {
+			c.w.SetReadDeadline(longAgo)
+		}
+		return nil
+	case c.phase == inHead:
+		return grammar.ErrHeadTimeout
+	case c.phase == inBody:
+		return grammar.ErrBodyTimeout
+	}
+	return err
 }
 
 // arm sets the read deadline. Setting one costs about as much as parsing a request, so an earlier one that is near

@@ -48,7 +48,7 @@ type Server struct {
 	Handler func(*exchange.Exchange)
 	// Opened, where set, is called on a connection's goroutine before its first request, and after the handshake of
 	// one with TLS: nc is then the TLS connection. It may set the exchange's State. If it reports true, the connection
-	// has been seen to otherwise and is closed.
+	// has been seen to otherwise and is closed. Handlers do not close nc, they set Response.Reset.
 	Opened func(ctx context.Context, nc net.Conn, e *exchange.Exchange) bool
 	// Refused, where set, is called for a request that the engine answers by itself: one that breaks the grammar, one
 	// whose handler panicked, one whose response cannot be sent. The response is ready and may be changed; of the request
@@ -95,13 +95,13 @@ func (s *Server) init() {
 func (s *Server) ServeConn(ctx context.Context, nc net.Conn, o *snapshot.Origin) error {
 	s.once.Do(s.init)
 	c := conns.Get().(*conn)
-	c.reset(s, nc, o)
+	c.reset(ctx, s, nc, o)
 	if !s.track(c) {
 		conns.Put(c)
 		return errors.Join(ErrClosed, nc.Close())
 	}
-	stop := context.AfterFunc(ctx, func() { nc.Close() })
-	err := c.serve(ctx)
+	stop := context.AfterFunc(ctx, func() { kill(nc) })
+	err := c.serve()
 	if !stop() {
 		err = context.Cause(ctx)
 	}
@@ -146,24 +146,35 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	s.mu.Lock()
-	for c := range s.conns {
-		c.nc.Close()
-	}
-	s.mu.Unlock()
+	s.killAll()
 	return ctx.Err()
 }
 
 // Close closes every connection and waits until all have ended.
 func (s *Server) Close() error {
 	s.stop()
-	s.mu.Lock()
-	for c := range s.conns {
-		c.nc.Close()
-	}
-	s.mu.Unlock()
+	s.killAll()
 	<-s.empty
 	return nil
+}
+
+func (s *Server) killAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		kill(c.nc)
+	}
+}
+
+// kill ends a connection that another goroutine serves. To close a TCP connection would be to wait for the step under
+// way (see ride), which may be waiting for a backend; without its two directions it is of no more use either.
+func kill(nc net.Conn) {
+	if t, ok := nc.(*net.TCPConn); ok {
+		t.CloseRead()
+		t.CloseWrite()
+		return
+	}
+	nc.Close()
 }
 
 func (s *Server) stop() {

@@ -42,9 +42,41 @@ type client struct {
 	done chan error
 }
 
-// connect serves one end of a pipe and returns the other.
+// onEachWire runs a test twice: over a pipe, as any connection that is not the kernel's, and over TCP.
+func onEachWire(t *testing.T, f func(t *testing.T)) {
+	t.Run("pipe", f)
+	t.Run(overTCP, f)
+}
+
+const overTCP = "tcp"
+
+// ends are the two ends of a connection, of the kind that onEachWire asks for.
+func ends(t testing.TB) (near, far net.Conn) {
+	if strings.Contains(t.Name()+"/", "/"+overTCP+"/") {
+		return loopback(t)
+	}
+	return net.Pipe()
+}
+
+func loopback(t testing.TB) (near, far net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if near, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if far, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	return near, far
+}
+
+// connect serves one end of a connection and returns the other.
 func connect(t *testing.T, s *Server) *client {
-	a, b := net.Pipe()
+	a, b := ends(t)
 	c := &client{Conn: a, t: t, br: bufio.NewReader(a), done: make(chan error, 1)}
 	go func() { c.done <- s.ServeConn(context.Background(), b, &snapshot.Origin{Network: "test"}) }()
 	t.Cleanup(func() { a.Close() })
@@ -77,229 +109,248 @@ func (c *client) end() error {
 	if rest, err := io.ReadAll(c.br); err != nil || len(rest) > 0 {
 		c.t.Errorf("before the end came %q, %v", rest, err)
 	}
+	if h, ok := c.Conn.(halfCloser); ok {
+		_ = h.CloseWrite() // the server reads on until then
+	}
 	return <-c.done
 }
 
 const hostA = "Host: a.example\r\n"
 
 func TestRefusedRequestsAreAnsweredAndTheConnectionClosed(t *testing.T) {
-	big := strings.Repeat("x", 11<<10)
-	for in, want := range map[string]*grammar.Error{
-		"GET / HTTP/1.1\r\n\r\n":                                                                     grammar.ErrHostMissing,
-		"GET / HTTP/1.1\r\n" + hostA + "X : y\r\n\r\n":                                               grammar.ErrFieldName,
-		"GET / HTTP/3.0\r\n" + hostA + "\r\n":                                                        grammar.ErrVersionUnknown,
-		"GET /" + big + " HTTP/1.1\r\n" + hostA + "\r\n":                                             grammar.ErrTargetTooLong,
-		"GET / HTTP/1.1\r\n" + hostA + "X: " + big + "\r\n\r\n":                                      grammar.ErrFieldsTooLarge,
-		"POST / HTTP/1.1\r\n" + hostA + "Transfer-Encoding: br\r\n\r\n":                              grammar.ErrCodingUnknown,
-		"POST / HTTP/1.1\r\n" + hostA + "Transfer-Encoding: chunked\r\n\r\nx\r\n":                    grammar.ErrChunkSize,
-		"POST / HTTP/1.1\r\n" + hostA + "Content-Length: 999999999\r\n\r\n":                          grammar.ErrBodyTooLarge,
-		"POST / HTTP/1.1\r\n" + hostA + "Transfer-Encoding: chunked\r\n\r\nfffffff\r\n":              grammar.ErrBodyTooLarge,
-		"POST / HTTP/1.1\r\n" + hostA + "Expect: more\r\n\r\n":                                       grammar.ErrExpectation,
-		"GET https://a.example/ HTTP/1.1\r\n" + hostA + "\r\n":                                       grammar.ErrScheme,
-		"CONNECT a.example:1 HTTP/1.1\r\n" + hostA + "\r\n":                                          grammar.ErrConnect,
-		"POST / HTTP/1.1\r\n" + hostA + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r": grammar.ErrLengthAndTE,
-	} {
-		var told *grammar.Error
-		handled := false
-		s := &Server{
-			Handler: func(e *exchange.Exchange) { handled = e.Request.Length == 0; echo(e) },
-			Refused: func(e *exchange.Exchange, why *grammar.Error) {
-				told = why
-				e.Response.Header.Add("X-Code", string(why.Code))
-			},
+	onEachWire(t, func(t *testing.T) {
+		big := strings.Repeat("x", 11<<10)
+		for in, want := range map[string]*grammar.Error{
+			"GET / HTTP/1.1\r\n\r\n":                                                                     grammar.ErrHostMissing,
+			"GET / HTTP/1.1\r\n" + hostA + "X : y\r\n\r\n":                                               grammar.ErrFieldName,
+			"GET / HTTP/3.0\r\n" + hostA + "\r\n":                                                        grammar.ErrVersionUnknown,
+			"GET /" + big + " HTTP/1.1\r\n" + hostA + "\r\n":                                             grammar.ErrTargetTooLong,
+			"GET / HTTP/1.1\r\n" + hostA + "X: " + big + "\r\n\r\n":                                      grammar.ErrFieldsTooLarge,
+			"POST / HTTP/1.1\r\n" + hostA + "Transfer-Encoding: br\r\n\r\n":                              grammar.ErrCodingUnknown,
+			"POST / HTTP/1.1\r\n" + hostA + "Transfer-Encoding: chunked\r\n\r\nx\r\n":                    grammar.ErrChunkSize,
+			"POST / HTTP/1.1\r\n" + hostA + "Content-Length: 999999999\r\n\r\n":                          grammar.ErrBodyTooLarge,
+			"POST / HTTP/1.1\r\n" + hostA + "Transfer-Encoding: chunked\r\n\r\nfffffff\r\n":              grammar.ErrBodyTooLarge,
+			"POST / HTTP/1.1\r\n" + hostA + "Expect: more\r\n\r\n":                                       grammar.ErrExpectation,
+			"GET https://a.example/ HTTP/1.1\r\n" + hostA + "\r\n":                                       grammar.ErrScheme,
+			"CONNECT a.example:1 HTTP/1.1\r\n" + hostA + "\r\n":                                          grammar.ErrConnect,
+			"POST / HTTP/1.1\r\n" + hostA + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r": grammar.ErrLengthAndTE,
+		} {
+			var told *grammar.Error
+			handled := false
+			s := &Server{
+				Handler: func(e *exchange.Exchange) { handled = e.Request.Length == 0; echo(e) },
+				Refused: func(e *exchange.Exchange, why *grammar.Error) {
+					told = why
+					e.Response.Header.Add("X-Code", string(why.Code))
+				},
+			}
+			c := connect(t, s).send(in + "GET /tail HTTP/1.1\r\n" + hostA + "\r\n")
+			res, body := c.answer("GET")
+			if res.StatusCode != want.Status || !res.Close || res.Header.Get("X-Code") != string(want.Code) || !strings.HasPrefix(body, `{"message":"`) {
+				t.Errorf("%.60q: answered %d %q", in, res.StatusCode, body)
+			}
+			if err := c.end(); !errors.Is(err, want) || told != want {
+				t.Errorf("%.60q: ended with %v, told %v", in, err, told)
+			}
+			if handled {
+				t.Errorf("%.60q: it, or its tail, reached the handler", in)
+			}
 		}
-		c := connect(t, s).send(in + "GET /tail HTTP/1.1\r\n" + hostA + "\r\n")
-		res, body := c.answer("GET")
-		if res.StatusCode != want.Status || !res.Close || res.Header.Get("X-Code") != string(want.Code) || !strings.HasPrefix(body, `{"message":"`) {
-			t.Errorf("%.60q: answered %d %q", in, res.StatusCode, body)
-		}
-		if err := c.end(); !errors.Is(err, want) || told != want {
-			t.Errorf("%.60q: ended with %v, told %v", in, err, told)
-		}
-		if handled {
-			t.Errorf("%.60q: it, or its tail, reached the handler", in)
-		}
-	}
+	})
 }
 
 func TestRequestsMayBeSplitAnywhere(t *testing.T) {
-	for _, in := range []string{
-		"POST /x HTTP/1.1\r\n" + hostA + "Content-Length: 5\r\n\r\nhello",
-		"POST /x HTTP/1.1\r\n" + hostA + "Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;a=b\r\nlo\r\n0\r\nX: y\r\n\r\n",
-	} {
-		for i := 1; i < len(in); i++ {
-			c := connect(t, &Server{Handler: echo})
-			io.WriteString(c, in[:i])
-			c.send(in[i:])
-			if _, body := c.answer("POST"); body != "POST /x hello" {
-				t.Errorf("split at %d: %q", i, body)
+	onEachWire(t, func(t *testing.T) {
+		for _, in := range []string{
+			"POST /x HTTP/1.1\r\n" + hostA + "Content-Length: 5\r\n\r\nhello",
+			"POST /x HTTP/1.1\r\n" + hostA + "Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;a=b\r\nlo\r\n0\r\nX: y\r\n\r\n",
+		} {
+			for i := 1; i < len(in); i++ {
+				c := connect(t, &Server{Handler: echo})
+				io.WriteString(c, in[:i])
+				c.send(in[i:])
+				if _, body := c.answer("POST"); body != "POST /x hello" {
+					t.Errorf("split at %d: %q", i, body)
+				}
+				c.Close()
+				<-c.done
 			}
-			c.Close()
-			<-c.done
 		}
-	}
+	})
 }
 
 func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
-	c := connect(t, &Server{Handler: echo})
-	c.send("GET /1 HTTP/1.1\r\n" + hostA + "\r\nPOST /2 HTTP/1.1\r\n" + hostA + "Content-Length: 1\r\n\r\nx" +
-		"POST /3 HTTP/1.1\r\n" + hostA + "Transfer-Encoding: chunked\r\n\r\n1\r\ny\r\n0\r\n\r\n\r\nGET /4 HTTP/1.1\r\n" + hostA + "Connection: close\r\n\r\nGET /5")
-	for _, want := range []string{"GET /1 ", "POST /2 x", "POST /3 y", "GET /4 "} {
-		if _, body := c.answer("GET"); body != want {
-			t.Errorf("got %q, want %q", body, want)
-		}
-	}
-	if err := c.end(); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestConnectionIsKeptOrClosedAsAsked(t *testing.T) {
-	for _, tt := range []struct {
-		request string
-		kept    bool
-		field   string
-	}{
-		{"GET / HTTP/1.1\r\n" + hostA + "\r\n", true, ""},
-		{"GET / HTTP/1.1\r\n" + hostA + "Connection: close\r\n\r\n", false, "close"},
-		{"GET / HTTP/1.0\r\n\r\n", false, "close"},
-		{"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", true, "keep-alive"},
-	} {
-		c := connect(t, &Server{Handler: echo}).send(tt.request)
-		res, err := http.ReadResponse(c.br, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		io.Copy(io.Discard, res.Body)
-		got := res.Header.Get("Connection")
-		if res.Close {
-			got = "close"
-		}
-		if got != tt.field {
-			t.Errorf("%q: Connection is %q", tt.request, got)
-		}
-		if tt.kept {
-			c.send(tt.request)
-			c.answer("GET")
-			c.Close()
-		}
-		if err := <-c.done; err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-var dateLine = regexp.MustCompile(`Date: [A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT\r\n`)
-
-func TestResponsesAreFramedByTheEngine(t *testing.T) {
-	tests := []struct {
-		name, request string
-		h             func(*exchange.Exchange)
-		want          string // with Date taken out
-	}{
-		{
-			"length", "GET", func(e *exchange.Exchange) { e.Reply(200, okFields, []byte("hi")) },
-			"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\nhi",
-		},
-		{"HEAD", "HEAD", func(e *exchange.Exchange) { e.Reply(200, nil, []byte("hi")) }, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"},
-		{"HEAD of unknown length", "HEAD", func(e *exchange.Exchange) { e.Response.Status, e.Response.Length = 200, -1 }, "HTTP/1.1 200 OK\r\n\r\n"},
-		{"no content", "GET", func(e *exchange.Exchange) { e.Reply(204, nil, []byte("hi")) }, "HTTP/1.1 204 No Content\r\n\r\n"},
-		{"not modified", "GET", func(e *exchange.Exchange) { e.Reply(304, nil, []byte("hi")) }, "HTTP/1.1 304 Not Modified\r\n\r\n"},
-		{"empty", "GET", func(e *exchange.Exchange) { e.Response.Status = 202 }, "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"},
-		{"unknown status", "GET", func(e *exchange.Exchange) { e.Response.Status = 299 }, "HTTP/1.1 299 \r\nContent-Length: 0\r\n\r\n"},
-		{"chunked", "GET", func(e *exchange.Exchange) {
-			e.Response.Status = 200
-			e.SetBody(io.NopCloser(strings.NewReader("hello world, hello world")), -1)
-		}, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n18\r\nhello world, hello world\r\n0\r\n\r\n"},
-		{"the handler's framing is not believed", "GET", func(e *exchange.Exchange) {
-			e.Reply(200, []exchange.Field{{Name: "Content-Length", Value: "9"}, {Name: "transfer-encoding", Value: "chunked"}, {Name: "Connection", Value: "close"}, {Name: "A", Value: "b"}}, []byte("hi"))
-		}, "HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 2\r\n\r\nhi"},
-		{"a value that splits", "GET", func(e *exchange.Exchange) {
-			e.Reply(200, []exchange.Field{{Name: "A", Value: "b\r\nSet-Cookie: x"}}, []byte("hi"))
-		}, "HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length: 35\r\nConnection: close\r\n\r\n{\"message\":\"Internal server error\"}"},
-		{"a name that splits", "GET", func(e *exchange.Exchange) {
-			e.Reply(200, []exchange.Field{{Name: "A: b\r\nX", Value: "c"}}, []byte("hi"))
-		}, "HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length: 35\r\nConnection: close\r\n\r\n{\"message\":\"Internal server error\"}"},
-		{"no status", "GET", func(*exchange.Exchange) {}, "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			c := connect(t, &Server{Handler: tt.h}).send(tt.request + " / HTTP/1.1\r\n" + hostA + "Connection: x\r\n\r\n")
-			got := make([]byte, len(tt.want)+len("Date: Mon, 02 Jan 2006 15:04:05 GMT\r\n"))
-			if n, err := io.ReadFull(c.br, got); err != nil {
-				t.Fatalf("%q, %v", got[:n], err)
+	onEachWire(t, func(t *testing.T) {
+		c := connect(t, &Server{Handler: echo})
+		c.send("GET /1 HTTP/1.1\r\n" + hostA + "\r\nPOST /2 HTTP/1.1\r\n" + hostA + "Content-Length: 1\r\n\r\nx" +
+			"POST /3 HTTP/1.1\r\n" + hostA + "Transfer-Encoding: chunked\r\n\r\n1\r\ny\r\n0\r\n\r\n\r\nGET /4 HTTP/1.1\r\n" + hostA + "Connection: close\r\n\r\nGET /5")
+		for _, want := range []string{"GET /1 ", "POST /2 x", "POST /3 y", "GET /4 "} {
+			if _, body := c.answer("GET"); body != want {
+				t.Errorf("got %q, want %q", body, want)
 			}
-			if s := dateLine.ReplaceAllString(string(got), ""); s != tt.want {
-				t.Errorf("got %q\nwant %q", s, tt.want)
-			}
-			c.Close()
-			<-c.done
-		})
-	}
-}
-
-func TestOldClientsGetUnknownLengthsUntilTheEnd(t *testing.T) {
-	c := connect(t, &Server{Handler: func(e *exchange.Exchange) {
-		e.Response.Status = 200
-		e.SetBody(io.NopCloser(strings.NewReader("hello")), -1)
-	}}).send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
-	res, body := c.answer("GET")
-	if body != "hello" || len(res.TransferEncoding) != 0 || !res.Close {
-		t.Errorf("got %q, %v, close %v", body, res.TransferEncoding, res.Close)
-	}
-	if err := <-c.done; err != nil {
-		t.Error(err)
-	}
-}
-
-func TestBodyIsAskedForOnlyWhenItIsRead(t *testing.T) {
-	ask := "POST / HTTP/1.1\r\n" + hostA + "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"
-	t.Run("read", func(t *testing.T) {
-		c := connect(t, &Server{Handler: echo}).send(ask)
-		line, err := c.br.ReadString('\n')
-		if err != nil || line != "HTTP/1.1 100 Continue\r\n" {
-			t.Fatalf("got %q, %v", line, err)
-		}
-		c.br.ReadString('\n')
-		c.send("hello")
-		if res, body := c.answer("POST"); body != "POST / hello" || res.Close {
-			t.Errorf("got %q, close %v", body, res.Close)
-		}
-	})
-	t.Run("not read", func(t *testing.T) {
-		c := connect(t, &Server{Handler: func(e *exchange.Exchange) { e.Reply(403, nil, nil) }}).send(ask)
-		if res, _ := c.answer("POST"); res.StatusCode != 403 || !res.Close {
-			t.Errorf("got %d, close %v", res.StatusCode, res.Close)
 		}
 		if err := c.end(); err != nil {
 			t.Error(err)
 		}
 	})
-	t.Run("there already", func(t *testing.T) {
-		c := connect(t, &Server{Handler: echo}).send(ask + "hello")
-		if res, body := c.answer("POST"); res.StatusCode != 200 || body != "POST / hello" {
-			t.Errorf("got %d %q", res.StatusCode, body)
+}
+
+func TestConnectionIsKeptOrClosedAsAsked(t *testing.T) {
+	onEachWire(t, func(t *testing.T) {
+		for _, tt := range []struct {
+			request string
+			kept    bool
+			field   string
+		}{
+			{"GET / HTTP/1.1\r\n" + hostA + "\r\n", true, ""},
+			{"GET / HTTP/1.1\r\n" + hostA + "Connection: close\r\n\r\n", false, "close"},
+			{"GET / HTTP/1.0\r\n\r\n", false, "close"},
+			{"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", true, "keep-alive"},
+		} {
+			c := connect(t, &Server{Handler: echo}).send(tt.request)
+			res, err := http.ReadResponse(c.br, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.Copy(io.Discard, res.Body)
+			got := res.Header.Get("Connection")
+			if res.Close {
+				got = "close"
+			}
+			if got != tt.field {
+				t.Errorf("%q: Connection is %q", tt.request, got)
+			}
+			if tt.kept {
+				c.send(tt.request)
+				c.answer("GET")
+				c.Close()
+			}
+			if err := <-c.done; err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }
 
-func TestUnreadBodiesAreDrainedWithinBounds(t *testing.T) {
-	ok := func(e *exchange.Exchange) { e.Reply(200, nil, nil) }
-	small := "POST / HTTP/1.1\r\n" + hostA + "Content-Length: 5\r\n\r\nhello"
-	chunked := "POST / HTTP/1.1\r\n" + hostA + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
-	c := connect(t, &Server{Handler: ok}).send(small + chunked + small)
-	for range 3 {
-		if res, _ := c.answer("POST"); res.StatusCode != 200 || res.Close {
-			t.Errorf("got %d, close %v", res.StatusCode, res.Close)
+var dateLine = regexp.MustCompile(`Date: [A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT\r\n`)
+
+func TestResponsesAreFramedByTheEngine(t *testing.T) {
+	onEachWire(t, func(t *testing.T) {
+		tests := []struct {
+			name, request string
+			h             func(*exchange.Exchange)
+			want          string // with Date taken out
+		}{
+			{
+				"length", "GET", func(e *exchange.Exchange) { e.Reply(200, okFields, []byte("hi")) },
+				"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\nhi",
+			},
+			{"HEAD", "HEAD", func(e *exchange.Exchange) { e.Reply(200, nil, []byte("hi")) }, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"},
+			{"HEAD of unknown length", "HEAD", func(e *exchange.Exchange) { e.Response.Status, e.Response.Length = 200, -1 }, "HTTP/1.1 200 OK\r\n\r\n"},
+			{"no content", "GET", func(e *exchange.Exchange) { e.Reply(204, nil, []byte("hi")) }, "HTTP/1.1 204 No Content\r\n\r\n"},
+			{"not modified", "GET", func(e *exchange.Exchange) { e.Reply(304, nil, []byte("hi")) }, "HTTP/1.1 304 Not Modified\r\n\r\n"},
+			{"empty", "GET", func(e *exchange.Exchange) { e.Response.Status = 202 }, "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"},
+			{"unknown status", "GET", func(e *exchange.Exchange) { e.Response.Status = 299 }, "HTTP/1.1 299 \r\nContent-Length: 0\r\n\r\n"},
+			{"chunked", "GET", func(e *exchange.Exchange) {
+				e.Response.Status = 200
+				e.SetBody(io.NopCloser(strings.NewReader("hello world, hello world")), -1)
+			}, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n18\r\nhello world, hello world\r\n0\r\n\r\n"},
+			{"the handler's framing is not believed", "GET", func(e *exchange.Exchange) {
+				e.Reply(200, []exchange.Field{{Name: "Content-Length", Value: "9"}, {Name: "transfer-encoding", Value: "chunked"}, {Name: "Connection", Value: "close"}, {Name: "A", Value: "b"}}, []byte("hi"))
+			}, "HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 2\r\n\r\nhi"},
+			{"a value that splits", "GET", func(e *exchange.Exchange) {
+				e.Reply(200, []exchange.Field{{Name: "A", Value: "b\r\nSet-Cookie: x"}}, []byte("hi"))
+			}, "HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length: 35\r\nConnection: close\r\n\r\n{\"message\":\"Internal server error\"}"},
+			{"a name that splits", "GET", func(e *exchange.Exchange) {
+				e.Reply(200, []exchange.Field{{Name: "A: b\r\nX", Value: "c"}}, []byte("hi"))
+			}, "HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length: 35\r\nConnection: close\r\n\r\n{\"message\":\"Internal server error\"}"},
+			{"no status", "GET", func(*exchange.Exchange) {}, "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"},
 		}
-	}
-	c = connect(t, &Server{Handler: ok, Drain: 4}).send(small)
-	if res, _ := c.answer("POST"); !res.Close {
-		t.Error("a body beyond the bound does not close the connection")
-	}
-	if err := c.end(); err != nil {
-		t.Error(err)
-	}
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				c := connect(t, &Server{Handler: tt.h}).send(tt.request + " / HTTP/1.1\r\n" + hostA + "Connection: x\r\n\r\n")
+				got := make([]byte, len(tt.want)+len("Date: Mon, 02 Jan 2006 15:04:05 GMT\r\n"))
+				if n, err := io.ReadFull(c.br, got); err != nil {
+					t.Fatalf("%q, %v", got[:n], err)
+				}
+				if s := dateLine.ReplaceAllString(string(got), ""); s != tt.want {
+					t.Errorf("got %q\nwant %q", s, tt.want)
+				}
+				c.Close()
+				<-c.done
+			})
+		}
+	})
+}
+
+func TestOldClientsGetUnknownLengthsUntilTheEnd(t *testing.T) {
+	onEachWire(t, func(t *testing.T) {
+		c := connect(t, &Server{Handler: func(e *exchange.Exchange) {
+			e.Response.Status = 200
+			e.SetBody(io.NopCloser(strings.NewReader("hello")), -1)
+		}}).send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+		res, body := c.answer("GET")
+		if body != "hello" || len(res.TransferEncoding) != 0 || !res.Close {
+			t.Errorf("got %q, %v, close %v", body, res.TransferEncoding, res.Close)
+		}
+		if err := <-c.done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestBodyIsAskedForOnlyWhenItIsRead(t *testing.T) {
+	onEachWire(t, func(t *testing.T) {
+		ask := "POST / HTTP/1.1\r\n" + hostA + "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+		t.Run("read", func(t *testing.T) {
+			c := connect(t, &Server{Handler: echo}).send(ask)
+			line, err := c.br.ReadString('\n')
+			if err != nil || line != "HTTP/1.1 100 Continue\r\n" {
+				t.Fatalf("got %q, %v", line, err)
+			}
+			c.br.ReadString('\n')
+			c.send("hello")
+			if res, body := c.answer("POST"); body != "POST / hello" || res.Close {
+				t.Errorf("got %q, close %v", body, res.Close)
+			}
+		})
+		t.Run("not read", func(t *testing.T) {
+			c := connect(t, &Server{Handler: func(e *exchange.Exchange) { e.Reply(403, nil, nil) }}).send(ask)
+			if res, _ := c.answer("POST"); res.StatusCode != 403 || !res.Close {
+				t.Errorf("got %d, close %v", res.StatusCode, res.Close)
+			}
+			if err := c.end(); err != nil {
+				t.Error(err)
+			}
+		})
+		t.Run("there already", func(t *testing.T) {
+			c := connect(t, &Server{Handler: echo}).send(ask + "hello")
+			if res, body := c.answer("POST"); res.StatusCode != 200 || body != "POST / hello" {
+				t.Errorf("got %d %q", res.StatusCode, body)
+			}
+		})
+	})
+}
+
+func TestUnreadBodiesAreDrainedWithinBounds(t *testing.T) {
+	onEachWire(t, func(t *testing.T) {
+		ok := func(e *exchange.Exchange) { e.Reply(200, nil, nil) }
+		small := "POST / HTTP/1.1\r\n" + hostA + "Content-Length: 5\r\n\r\nhello"
+		chunked := "POST / HTTP/1.1\r\n" + hostA + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+		c := connect(t, &Server{Handler: ok}).send(small + chunked + small)
+		for range 3 {
+			if res, _ := c.answer("POST"); res.StatusCode != 200 || res.Close {
+				t.Errorf("got %d, close %v", res.StatusCode, res.Close)
+			}
+		}
+		c = connect(t, &Server{Handler: ok, Drain: 4}).send(small)
+		if res, _ := c.answer("POST"); !res.Close {
+			t.Error("a body beyond the bound does not close the connection")
+		}
+		if err := c.end(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestSlowClientsAreNotWaitedFor(t *testing.T) {
@@ -444,22 +495,24 @@ func TestEndOfContextClosesTheConnection(t *testing.T) {
 }
 
 func TestPanicEndsItsOwnConnectionOnly(t *testing.T) {
-	var seen error
-	s := &Server{Handler: func(e *exchange.Exchange) {
-		e.OnDone(func(e *exchange.Exchange) { seen = e.Failure })
-		panic("boom")
-	}}
-	c := connect(t, s).send("GET / HTTP/1.1\r\n" + hostA + "\r\n")
-	if res, body := c.answer("GET"); res.StatusCode != 500 || strings.Contains(body, "boom") {
-		t.Errorf("got %d %q", res.StatusCode, body)
-	}
-	var p *PanicError
-	if err := c.end(); !errors.As(err, &p) || p.Value != "boom" || len(p.Stack) == 0 {
-		t.Errorf("ended with %v", err)
-	}
-	if !errors.As(seen, &p) {
-		t.Errorf("the log was told %v", seen)
-	}
+	onEachWire(t, func(t *testing.T) {
+		var seen error
+		s := &Server{Handler: func(e *exchange.Exchange) {
+			e.OnDone(func(e *exchange.Exchange) { seen = e.Failure })
+			panic("boom")
+		}}
+		c := connect(t, s).send("GET / HTTP/1.1\r\n" + hostA + "\r\n")
+		if res, body := c.answer("GET"); res.StatusCode != 500 || strings.Contains(body, "boom") {
+			t.Errorf("got %d %q", res.StatusCode, body)
+		}
+		var p *PanicError
+		if err := c.end(); !errors.As(err, &p) || p.Value != "boom" || len(p.Stack) == 0 {
+			t.Errorf("ended with %v", err)
+		}
+		if !errors.As(seen, &p) {
+			t.Errorf("the log was told %v", seen)
+		}
+	})
 }
 
 // A connection's memory serves later ones: what ended it is not theirs.
@@ -489,55 +542,59 @@ func TestUploadThatWasGivenUpSpoilsNoLaterConnection(t *testing.T) {
 }
 
 func TestBodyThatFailsDoesNotLookWhole(t *testing.T) {
-	for _, length := range []int64{-1, 100} {
-		broken := errors.New("the source broke")
-		c := connect(t, &Server{Handler: func(e *exchange.Exchange) {
-			e.Response.Status = 200
-			r, w := io.Pipe()
-			go func() { io.WriteString(w, "abc"); w.CloseWithError(broken) }()
-			e.SetBody(r, length)
-		}}).send("GET / HTTP/1.1\r\n" + hostA + "\r\n")
-		res, err := http.ReadResponse(c.br, nil)
-		if err != nil {
-			t.Fatal(err)
+	onEachWire(t, func(t *testing.T) {
+		for _, length := range []int64{-1, 100} {
+			broken := errors.New("the source broke")
+			c := connect(t, &Server{Handler: func(e *exchange.Exchange) {
+				e.Response.Status = 200
+				r, w := io.Pipe()
+				go func() { io.WriteString(w, "abc"); w.CloseWithError(broken) }()
+				e.SetBody(r, length)
+			}}).send("GET / HTTP/1.1\r\n" + hostA + "\r\n")
+			res, err := http.ReadResponse(c.br, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := io.ReadAll(res.Body); err == nil {
+				t.Errorf("length %d: read %q as a whole", length, got)
+			}
+			if err := <-c.done; !errors.Is(err, broken) {
+				t.Errorf("ended with %v", err)
+			}
 		}
-		if got, err := io.ReadAll(res.Body); err == nil {
-			t.Errorf("length %d: read %q as a whole", length, got)
-		}
-		if err := <-c.done; !errors.Is(err, broken) {
-			t.Errorf("ended with %v", err)
-		}
-	}
+	})
 }
 
 func TestExchangeTellsWhatHappened(t *testing.T) {
-	type told struct {
-		in, out int64
-		status  int
-		id      string
-		network string
-	}
-	got := make(chan told, 1)
-	s := &Server{Handler: func(e *exchange.Exchange) {
-		e.OnDone(func(e *exchange.Exchange) {
-			got <- told{e.Received, e.Sent, e.Response.Status, strings.Clone(e.ID()), e.Origin.Network}
-		})
-		echo(e)
-	}}
-	c := connect(t, s)
-	ids := map[string]bool{}
-	for range 3 {
-		c.send("POST / HTTP/1.1\r\n" + hostA + "Content-Length: 2\r\n\r\nhi")
-		c.answer("POST")
-		g := <-got
-		if g.in != 2 || g.out != int64(len("POST / hi")) || g.status != 200 || g.network != "test" {
-			t.Errorf("told %+v", g)
+	onEachWire(t, func(t *testing.T) {
+		type told struct {
+			in, out int64
+			status  int
+			id      string
+			network string
 		}
-		if !regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`).MatchString(g.id) || ids[g.id] {
-			t.Errorf("id %q", g.id)
+		got := make(chan told, 1)
+		s := &Server{Handler: func(e *exchange.Exchange) {
+			e.OnDone(func(e *exchange.Exchange) {
+				got <- told{e.Received, e.Sent, e.Response.Status, strings.Clone(e.ID()), e.Origin.Network}
+			})
+			echo(e)
+		}}
+		c := connect(t, s)
+		ids := map[string]bool{}
+		for range 3 {
+			c.send("POST / HTTP/1.1\r\n" + hostA + "Content-Length: 2\r\n\r\nhi")
+			c.answer("POST")
+			g := <-got
+			if g.in != 2 || g.out != int64(len("POST / hi")) || g.status != 200 || g.network != "test" {
+				t.Errorf("told %+v", g)
+			}
+			if !regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`).MatchString(g.id) || ids[g.id] {
+				t.Errorf("id %q", g.id)
+			}
+			ids[g.id] = true
 		}
-		ids[g.id] = true
-	}
+	})
 }
 
 func TestTLSIsToldAndItsSchemeHeld(t *testing.T) {

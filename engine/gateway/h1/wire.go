@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// wire is all that the engine asks of a connection. Any net.Conn is one; a wire that parks in the poller without a
-// speculative read can take its place for kernel TCP.
+// wire is all that the engine asks of a connection. Any net.Conn is one.
 type wire interface {
 	Read(p []byte) (int, error)
 	Write(p []byte) (int, error)

@@ -5,11 +5,14 @@ package h1
 
 import (
 	"io"
+	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"postern.dev/postern/engine/gateway/exchange"
 	"postern.dev/postern/engine/gateway/h1/grammar"
+	"postern.dev/postern/internal/nowait"
 )
 
 const bigOut = 32 << 10
@@ -19,6 +22,17 @@ var outs = sync.Pool{New: func() any { return new([bigOut]byte) }}
 
 // write writes to the wire under the write deadline.
 func (c *conn) write(p []byte) error {
+	if c.inside {
+		n, e := nowait.Send(c.fd, p)
+		switch {
+		case e != 0 && e != syscall.EAGAIN:
+			return os.NewSyscallError("send", e)
+		case n == len(p):
+			c.now = time.Now()
+			return nil
+		}
+		p = p[n:] // the rest takes the way that waits
+	}
 	if d := c.s.Timeouts.Write; d >= 0 {
 		c.now = time.Now()
 		if by := c.now.Add(d); !near(c.armedW, by, d) {

@@ -81,7 +81,8 @@ func (p *Pool) Do(ctx context.Context, call *Call, e *exchange.Exchange) error {
 
 func (p *Pool) do(ctx context.Context, b *bucket, o *grammar.Outgoing, e *exchange.Exchange, now, by time.Time) *Failure {
 	repeatable := idempotent(o.Method) && o.Upgrade == ""
-	c := p.take(b, now, repeatable)
+	lazy := whole(o, e)
+	c := p.take(b, now, repeatable, lazy)
 	for {
 		reused := c != nil
 		if c == nil {
@@ -91,6 +92,7 @@ func (p *Pool) do(ctx context.Context, b *bucket, o *grammar.Outgoing, e *exchan
 			}
 		}
 		c.begin(e, o.Method, by, reused)
+		c.lazy = lazy && c.swaps()
 		seen, f := c.roundTrip(o, now)
 		if f == nil {
 			return nil
@@ -99,6 +101,11 @@ func (p *Pool) do(ctx context.Context, b *bucket, o *grammar.Outgoing, e *exchan
 		e.Response.Status = 0
 		c.Settle()
 		c.discard()
+		if c.swap.stale {
+			c.e = nil
+			c = p.take(b, now, repeatable, lazy)
+			continue
+		}
 		touched := c.pump != nil || seen
 		c.pump, c.e = nil, nil
 		// A pooled connection that the backend had closed in the meantime is nobody's fault. Once is enough: the next
@@ -121,6 +128,7 @@ func idempotent(method string) bool {
 
 func (c *conn) begin(e *exchange.Exchange, method string, by time.Time, reused bool) {
 	c.e, c.method, c.by, c.reused, c.last = e, method, by, reused, false
+	c.equip()
 }
 
 // dial opens a connection.
@@ -147,7 +155,6 @@ func (p *Pool) dial(ctx context.Context, b *bucket, by time.Time) (*conn, *Failu
 		return nil, fail(Connecting, err)
 	}
 	c := newConn(p, b, epoch, nc)
-	c.watch(nc)
 	if !p.register(c) {
 		nc.Close() // unused
 		return nil, fail(Connecting, ErrClosed)
@@ -208,7 +215,7 @@ func (c *conn) roundTrip(o *grammar.Outgoing, now time.Time) (seen bool, f *Fail
 	if werr != nil {
 		c.last = true // yet the backend may have answered before it stopped reading
 	}
-	if t := c.p.cfg.Timeouts.Head; t > 0 {
+	if t := c.p.cfg.Timeouts.Head; t > 0 && (c.by.IsZero() || now.Add(t).Before(c.by)) {
 		if hb := time.Now().Add(t); c.by.IsZero() || hb.Before(c.by) {
 			c.readBy = hb
 			c.armed = hb
@@ -216,6 +223,10 @@ func (c *conn) roundTrip(o *grammar.Outgoing, now time.Time) (seen bool, f *Fail
 		}
 	}
 	seen, err := c.receive(o)
+	if c.swap.failed != nil {
+		werr, c.last = c.swap.failed, true
+	}
+	c.swap.end()
 	if err == nil {
 		return seen, nil
 	}

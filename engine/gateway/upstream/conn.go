@@ -7,12 +7,14 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"postern.dev/postern/engine/gateway/exchange"
 	"postern.dev/postern/engine/gateway/h1/grammar"
+	"postern.dev/postern/internal/nowait"
 )
 
 // conn is one connection to a backend. As a response's body it belongs to the exchange until that closes it.
@@ -27,6 +29,7 @@ type conn struct {
 	condemned atomic.Bool
 	src       grammar.Source
 	body      grammar.Body
+	mem       *memory
 	out       []byte
 	since     time.Time // in the pool
 
@@ -37,32 +40,63 @@ type conn struct {
 	readBy time.Time // when the read under way ends
 	armed  time.Time // the deadline set last
 	reused bool
+	lazy   bool // the request is for the swap to send
 	last   bool // no call follows on this connection
 	pump   *pump
 
-	raw   syscall.RawConn // nil where peek cannot be used
-	look  func(uintptr)
-	one   byte
-	quiet bool
+	// Of a connection of the kernel's TCP.
+	raw   syscall.RawConn // nil for others
+	look  func(fd uintptr)
+	quiet bool // what look saw
+	swap  swap
+}
+
+// memory is what a connection reads into and writes from. One of the kernel's TCP gives it back while it is pooled.
+type memory struct {
+	in  [16 << 10]byte
+	out [keptOut]byte
 }
 
 const keptOut = 4 << 10
 
+var memories = sync.Pool{New: func() any { return new(memory) }}
+
 func newConn(p *Pool, b *bucket, epoch uint64, nc net.Conn) *conn {
-	c := &conn{p: p, b: b, epoch: epoch, nc: nc, under: nc, out: make([]byte, 0, keptOut)}
+	c := &conn{p: p, b: b, epoch: epoch, nc: nc, under: nc, raw: nowait.Of(nc)}
 	c.src.Reset(wire{c})
+	c.look = func(fd uintptr) { c.quiet = quiet(fd) }
+	c.swap.init(c)
 	return c
 }
 
-// watch readies the liveness check on the connection's socket, where it has one.
-func (c *conn) watch(under net.Conn) {
-	sc, ok := under.(syscall.Conn)
-	if !ok || !canPeek {
-		return
+// equip gets memory for a call.
+func (c *conn) equip() {
+	switch {
+	case c.mem == nil && c.raw != nil:
+		c.mem = memories.Get().(*memory)
+		c.src.Lend(c.mem.in[:])
+		c.out = c.mem.out[:0]
+	case c.out == nil:
+		c.out = make([]byte, 0, keptOut)
 	}
-	if raw, err := sc.SyscallConn(); err == nil {
-		c.raw, c.look = raw, c.peek
+}
+
+// strip gives it back. No string of a response is in use any longer.
+func (c *conn) strip() {
+	if c.mem != nil {
+		c.src.Withdraw()
+		c.out = nil
+		memories.Put(c.mem)
+		c.mem = nil
 	}
+}
+
+// quiet looks whether a resting connection is as it should be. If it has been closed, or has been sent something that
+// nobody asked for, it is of no more use. (A record of TLS that comes between responses is all but surely its end.)
+func quiet(fd uintptr) bool {
+	var one [1]byte
+	_, e := nowait.Peek(fd, one[:])
+	return e == syscall.EAGAIN
 }
 
 type answer uint8
@@ -87,6 +121,8 @@ func (c *conn) alive() answer {
 func (c *conn) discard() {
 	c.p.unregister(c)
 	c.nc.Close() // nothing is owed to the peer any more
+	c.swap.end()
+	c.strip()
 }
 
 // wire is the conn as its Source reads it: under the deadline of the call.
@@ -96,7 +132,13 @@ type wire struct{ c *conn }
 func (w wire) Read(p []byte) (int, error) {
 	c := w.c
 	for {
-		n, err := c.nc.Read(p)
+		var n int
+		var err error
+		if c.swap.due != nil {
+			n, err = c.swap.carry(p)
+		} else {
+			n, err = c.nc.Read(p)
+		}
 		if n > 0 {
 			return n, nil
 		}
@@ -191,6 +233,7 @@ func (c *conn) Close() error {
 		return nil
 	}
 	c.src.Release()
+	c.strip()
 	c.p.put(c)
 	return nil
 }

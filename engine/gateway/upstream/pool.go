@@ -160,8 +160,8 @@ func (p *Pool) bucket(t Target) *bucket {
 }
 
 // take returns a pooled connection that is fit for use, or nil. A request that cannot be repeated needs one that is
-// known to be alive.
-func (p *Pool) take(b *bucket, now time.Time, repeatable bool) *conn {
+// known to be alive; where lazy says that it will go out in one swap, that will look.
+func (p *Pool) take(b *bucket, now time.Time, repeatable, lazy bool) *conn {
 	for {
 		b.mu.Lock()
 		n := len(b.idle)
@@ -178,6 +178,9 @@ func (p *Pool) take(b *bucket, now time.Time, repeatable bool) *conn {
 		if t := p.cfg.Timeouts.Idle; t >= 0 && rest >= t {
 			c.discard()
 			continue
+		}
+		if lazy && c.swaps() {
+			return c
 		}
 		switch c.alive() {
 		case yes:

@@ -22,6 +22,7 @@ import (
 
 	"postern.dev/postern/engine/gateway/exchange"
 	"postern.dev/postern/engine/gateway/h1/grammar"
+	"postern.dev/postern/internal/nowait"
 )
 
 var backend = Target{Scheme: "http", Host: "backend.internal", Port: 8080}
@@ -56,6 +57,7 @@ func read(t *testing.T, e *exchange.Exchange) string {
 
 // script is a backend that answers each request, on each connection, with the next of its lines.
 type script struct {
+	tcp     bool // over the kernel's TCP; else over a pipe
 	dials   atomic.Int32
 	answers [][]string // by connection
 	heads   chan string
@@ -64,6 +66,12 @@ type script struct {
 func (s *script) dial(context.Context, Target) (net.Conn, error) {
 	n := int(s.dials.Add(1)) - 1
 	a, b := net.Pipe()
+	if s.tcp {
+		var err error
+		if a, b, err = loopback(); err != nil {
+			return nil, err
+		}
+	}
 	go func() {
 		defer b.Close()
 		br := bufio.NewReader(b)
@@ -85,6 +93,24 @@ func (s *script) dial(context.Context, Target) (net.Conn, error) {
 		}
 	}()
 	return a, nil
+}
+
+func loopback() (near, far net.Conn, err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer l.Close()
+	if near, err = net.Dial("tcp", l.Addr().String()); err == nil {
+		far, err = l.Accept()
+	}
+	return near, far, err
+}
+
+// onEachWire runs a test twice: over a pipe, as any connection that is not the kernel's, and over TCP.
+func onEachWire(t *testing.T, f func(t *testing.T, tcp bool)) {
+	t.Run("pipe", func(t *testing.T) { f(t, false) })
+	t.Run("tcp", func(t *testing.T) { f(t, true) })
 }
 
 func pool(t *testing.T, c Config) *Pool {
@@ -111,137 +137,145 @@ func kind(err error) Kind {
 const ok2 = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 func TestResponsesAreReadByTheirFraming(t *testing.T) {
-	tests := []struct {
-		name, answer string
-		status       int
-		length       int64
-		body         string
-		pooled       int
-	}{
-		{"length", ok2, 200, 2, "ok", 1},
-		{"chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 200, -1, "ok", 1},
-		{"until close", "HTTP/1.1 200 OK\r\n\r\nok", 200, -1, "ok", 0},
-		{"HTTP/1.0", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, 2, "ok", 0},
-		{"HTTP/1.0 kept", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", 200, 2, "ok", 1},
-		{"close", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", 200, 2, "ok", 0},
-		{"no reason", "HTTP/1.1 299\r\nContent-Length: 0\r\n\r\n", 299, 0, "", 1},
-		{"no content", "HTTP/1.1 204 No Content\r\n\r\n", 204, 0, "", 1},
-		{"no content, but a length", "HTTP/1.1 204 No Content\r\nContent-Length: 3\r\n\r\n", 204, 0, "", 0},
-		{"not modified", "HTTP/1.1 304 Not Modified\r\nContent-Length: 3\r\n\r\n", 304, 0, "", 1},
-		{"interim", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + ok2, 200, 2, "ok", 1},
-		{"more than announced", ok2 + "HTTP/1.1 200 OK\r\n", 200, 2, "ok", 0},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			s := &script{answers: [][]string{{tt.answer}}}
+	onEachWire(t, func(t *testing.T, tcp bool) {
+		tests := []struct {
+			name, answer string
+			status       int
+			length       int64
+			body         string
+			pooled       int
+		}{
+			{"length", ok2, 200, 2, "ok", 1},
+			{"chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 200, -1, "ok", 1},
+			{"until close", "HTTP/1.1 200 OK\r\n\r\nok", 200, -1, "ok", 0},
+			{"HTTP/1.0", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, 2, "ok", 0},
+			{"HTTP/1.0 kept", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", 200, 2, "ok", 1},
+			{"close", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", 200, 2, "ok", 0},
+			{"no reason", "HTTP/1.1 299\r\nContent-Length: 0\r\n\r\n", 299, 0, "", 1},
+			{"no content", "HTTP/1.1 204 No Content\r\n\r\n", 204, 0, "", 1},
+			{"no content, but a length", "HTTP/1.1 204 No Content\r\nContent-Length: 3\r\n\r\n", 204, 0, "", 0},
+			{"not modified", "HTTP/1.1 304 Not Modified\r\nContent-Length: 3\r\n\r\n", 304, 0, "", 1},
+			{"interim", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + ok2, 200, 2, "ok", 1},
+			{"more than announced", ok2 + "HTTP/1.1 200 OK\r\n", 200, 2, "ok", 0},
+		}
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				s := &script{tcp: tcp, answers: [][]string{{tt.answer}}}
+				p := pool(t, Config{Dial: s.dial})
+				e := get("/")
+				if err := p.Do(t.Context(), &Call{Target: backend}, e); err != nil {
+					t.Fatal(err)
+				}
+				if e.Response.Status != tt.status || e.Response.Length != tt.length {
+					t.Errorf("status %d and length %d, want %d and %d", e.Response.Status, e.Response.Length, tt.status, tt.length)
+				}
+				if e.Response.Header.Has("Link") {
+					t.Error("a field of an interim response got into the final one")
+				}
+				if got := read(t, e); got != tt.body {
+					t.Errorf("body %q, want %q", got, tt.body)
+				}
+				if n := p.Idle(); n != tt.pooled {
+					t.Errorf("%d connections pooled, want %d", n, tt.pooled)
+				}
+			})
+		}
+	})
+}
+
+func TestBrokenResponsesAreProtocolErrors(t *testing.T) {
+	onEachWire(t, func(t *testing.T, tcp bool) {
+		for _, answer := range []string{
+			"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",
+			"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok",
+			"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+			"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+			"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+			"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
+			"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n",
+			"HTTP/1.1 200 OK\r\nX : a\r\nContent-Length: 0\r\n\r\n",
+			"HTTP/1.1 20 OK\r\n\r\n",
+			"HTTP/1.1 2000 OK\r\n\r\n",
+			"HTTP/2.0 200 OK\r\n\r\n",
+			"ICY 200 OK\r\n\r\n",
+			"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n",
+			strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 20) + ok2,
+			"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 70<<10) + "\r\n\r\n",
+		} {
+			s := &script{tcp: tcp, answers: [][]string{{answer}}}
+			p := pool(t, Config{Dial: s.dial})
+			e := get("/")
+			err := p.Do(t.Context(), &Call{Target: backend}, e)
+			var g *grammar.Error
+			if kind(err) != Protocol || !errors.As(err, &g) {
+				t.Errorf("%.60q: got %v", answer, err)
+			}
+			if p.Open() != 0 {
+				t.Errorf("%.60q: the connection stays open", answer)
+			}
+			if e.Response.Header.Len() != 0 || e.Response.Status != 0 {
+				t.Errorf("%.60q: something of the response is left", answer)
+			}
+		}
+	})
+}
+
+func TestShortBodiesFailAndCloseTheConnection(t *testing.T) {
+	onEachWire(t, func(t *testing.T, tcp bool) {
+		for _, answer := range []string{
+			"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nok",
+			"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nok",
+			"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n",
+		} {
+			s := &script{tcp: tcp, answers: [][]string{{answer}}}
 			p := pool(t, Config{Dial: s.dial})
 			e := get("/")
 			if err := p.Do(t.Context(), &Call{Target: backend}, e); err != nil {
 				t.Fatal(err)
 			}
-			if e.Response.Status != tt.status || e.Response.Length != tt.length {
-				t.Errorf("status %d and length %d, want %d and %d", e.Response.Status, e.Response.Length, tt.status, tt.length)
+			if _, err := io.ReadAll(e.Response.Body); kind(err) != Reset {
+				t.Errorf("%q: got %v", answer, err)
 			}
-			if e.Response.Header.Has("Link") {
-				t.Error("a field of an interim response got into the final one")
+			if err := e.Finish(); err != nil || p.Open() != 0 {
+				t.Errorf("%q: %v, %d open", answer, err, p.Open())
 			}
-			if got := read(t, e); got != tt.body {
-				t.Errorf("body %q, want %q", got, tt.body)
-			}
-			if n := p.Idle(); n != tt.pooled {
-				t.Errorf("%d connections pooled, want %d", n, tt.pooled)
-			}
-		})
-	}
-}
-
-func TestBrokenResponsesAreProtocolErrors(t *testing.T) {
-	for _, answer := range []string{
-		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",
-		"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok",
-		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-		"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-		"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
-		"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n",
-		"HTTP/1.1 200 OK\r\nX : a\r\nContent-Length: 0\r\n\r\n",
-		"HTTP/1.1 20 OK\r\n\r\n",
-		"HTTP/1.1 2000 OK\r\n\r\n",
-		"HTTP/2.0 200 OK\r\n\r\n",
-		"ICY 200 OK\r\n\r\n",
-		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n",
-		strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 20) + ok2,
-		"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 70<<10) + "\r\n\r\n",
-	} {
-		s := &script{answers: [][]string{{answer}}}
-		p := pool(t, Config{Dial: s.dial})
-		e := get("/")
-		err := p.Do(t.Context(), &Call{Target: backend}, e)
-		var g *grammar.Error
-		if kind(err) != Protocol || !errors.As(err, &g) {
-			t.Errorf("%.60q: got %v", answer, err)
 		}
-		if p.Open() != 0 {
-			t.Errorf("%.60q: the connection stays open", answer)
-		}
-		if e.Response.Header.Len() != 0 || e.Response.Status != 0 {
-			t.Errorf("%.60q: something of the response is left", answer)
-		}
-	}
-}
-
-func TestShortBodiesFailAndCloseTheConnection(t *testing.T) {
-	for _, answer := range []string{
-		"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nok",
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nok",
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n",
-	} {
-		s := &script{answers: [][]string{{answer}}}
-		p := pool(t, Config{Dial: s.dial})
-		e := get("/")
-		if err := p.Do(t.Context(), &Call{Target: backend}, e); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadAll(e.Response.Body); kind(err) != Reset {
-			t.Errorf("%q: got %v", answer, err)
-		}
-		if err := e.Finish(); err != nil || p.Open() != 0 {
-			t.Errorf("%q: %v, %d open", answer, err, p.Open())
-		}
-	}
+	})
 }
 
 func TestRequestIsMadeFromItsParsedForm(t *testing.T) {
-	s := &script{answers: [][]string{{ok2, ok2, ok2, ok2}}, heads: make(chan string, 1)}
-	p := pool(t, Config{Dial: s.dial})
-	e := get("/prod/pets")
-	e.Request.RawQuery, e.Request.HasQuery = "a=1", true
-	for _, f := range []string{"Host", "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "TE", "Trailer", "Upgrade", "Expect", "Proxy-Connection"} {
-		e.Request.Header.Add(f, "7")
-	}
-	e.Request.Header.Add("X-Kept", "yes")
-	calls := []struct {
-		call Call
-		e    *exchange.Exchange
-		want string
-	}{
-		{Call{Target: backend}, e, `GET /prod/pets?a=1 backend.internal:8080 map[X-Kept:[yes]] ""`},
-		{Call{Target: backend, Method: "DELETE", Path: "/x", Authority: "a.example"}, get("/"), `DELETE /x a.example map[] ""`},
-		{Call{Target: backend}, post("body", 4), `POST / backend.internal:8080 map[Content-Length:[4]] "body"`},
-		{Call{Target: backend}, post("body", -1), `POST / backend.internal:8080 map[] "body"`},
-	}
-	for _, c := range calls {
-		if err := p.Do(t.Context(), &c.call, c.e); err != nil {
-			t.Fatal(err)
+	onEachWire(t, func(t *testing.T, tcp bool) {
+		s := &script{tcp: tcp, answers: [][]string{{ok2, ok2, ok2, ok2}}, heads: make(chan string, 1)}
+		p := pool(t, Config{Dial: s.dial})
+		e := get("/prod/pets")
+		e.Request.RawQuery, e.Request.HasQuery = "a=1", true
+		for _, f := range []string{"Host", "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "TE", "Trailer", "Upgrade", "Expect", "Proxy-Connection"} {
+			e.Request.Header.Add(f, "7")
 		}
-		if got := <-s.heads; got != c.want {
-			t.Errorf("sent %s\nwant %s", got, c.want)
+		e.Request.Header.Add("X-Kept", "yes")
+		calls := []struct {
+			call Call
+			e    *exchange.Exchange
+			want string
+		}{
+			{Call{Target: backend}, e, `GET /prod/pets?a=1 backend.internal:8080 map[X-Kept:[yes]] ""`},
+			{Call{Target: backend, Method: "DELETE", Path: "/x", Authority: "a.example"}, get("/"), `DELETE /x a.example map[] ""`},
+			{Call{Target: backend}, post("body", 4), `POST / backend.internal:8080 map[Content-Length:[4]] "body"`},
+			{Call{Target: backend}, post("body", -1), `POST / backend.internal:8080 map[] "body"`},
 		}
-		read(t, c.e)
-	}
-	if n := s.dials.Load(); n != 1 {
-		t.Errorf("%d connections were opened", n)
-	}
+		for _, c := range calls {
+			if err := p.Do(t.Context(), &c.call, c.e); err != nil {
+				t.Fatal(err)
+			}
+			if got := <-s.heads; got != c.want {
+				t.Errorf("sent %s\nwant %s", got, c.want)
+			}
+			read(t, c.e)
+		}
+		if n := s.dials.Load(); n != 1 {
+			t.Errorf("%d connections were opened", n)
+		}
+	})
 }
 
 func TestUnsendableRequestIsNotSent(t *testing.T) {
@@ -265,33 +299,35 @@ func TestUnsendableRequestIsNotSent(t *testing.T) {
 }
 
 func TestStaleConnectionIsRetriedOnceForIdempotentRequests(t *testing.T) {
-	// The first connection answers once and ends; the second serves on.
-	s := &script{answers: [][]string{{ok2}, {ok2, ok2}}}
-	p := pool(t, Config{Dial: s.dial})
-	for range 2 {
+	onEachWire(t, func(t *testing.T, tcp bool) {
+		// The first connection answers once and ends; the second serves on.
+		s := &script{tcp: tcp, answers: [][]string{{ok2}, {ok2, ok2}}}
+		p := pool(t, Config{Dial: s.dial})
+		for range 2 {
+			e := get("/")
+			if err := p.Do(t.Context(), &Call{Target: backend}, e); err != nil {
+				t.Fatal(err)
+			}
+			read(t, e)
+		}
+		if n := s.dials.Load(); n != 2 {
+			t.Errorf("%d dials, want 2", n)
+		}
+
+		s = &script{tcp: tcp, answers: [][]string{{ok2}, {}}}
+		p = pool(t, Config{Dial: s.dial})
 		e := get("/")
 		if err := p.Do(t.Context(), &Call{Target: backend}, e); err != nil {
 			t.Fatal(err)
 		}
 		read(t, e)
-	}
-	if n := s.dials.Load(); n != 2 {
-		t.Errorf("%d dials, want 2", n)
-	}
-
-	s = &script{answers: [][]string{{ok2}, {}}}
-	p = pool(t, Config{Dial: s.dial})
-	e := get("/")
-	if err := p.Do(t.Context(), &Call{Target: backend}, e); err != nil {
-		t.Fatal(err)
-	}
-	read(t, e)
-	if err := p.Do(t.Context(), &Call{Target: backend}, get("/")); kind(err) != Reset {
-		t.Errorf("a second failure must stand: %v", err)
-	}
-	if n := s.dials.Load(); n != 2 {
-		t.Errorf("%d dials, want 2", n)
-	}
+		if err := p.Do(t.Context(), &Call{Target: backend}, get("/")); kind(err) != Reset {
+			t.Errorf("a second failure must stand: %v", err)
+		}
+		if n := s.dials.Load(); n != 2 {
+			t.Errorf("%d dials, want 2", n)
+		}
+	})
 }
 
 func TestPostIsNotRetried(t *testing.T) {
@@ -311,7 +347,7 @@ func TestPostIsNotRetried(t *testing.T) {
 }
 
 func TestClosedSocketIsNoticedBeforeAPost(t *testing.T) {
-	if !canPeek {
+	if !nowait.Supported {
 		t.Skip("SKIPPED: no peeking on this platform")
 	}
 	closed := make(chan struct{})
@@ -485,34 +521,36 @@ func TestIdleConnectionsAreBoundedAndReaped(t *testing.T) {
 }
 
 func TestReviewClosesTheConnectionsThatNoLongerStand(t *testing.T) {
-	s := &script{answers: [][]string{{ok2, ok2}, {ok2, ok2}, {ok2, ok2}}}
-	p := pool(t, Config{Dial: s.dial})
-	mine, theirs := backend, backend
-	mine.From, theirs.From = "a", "b"
-	busy := get("/")
-	if err := p.Do(t.Context(), &Call{Target: mine}, busy); err != nil {
-		t.Fatal(err)
-	}
-	for _, tg := range []Target{mine, theirs} {
-		e := get("/")
-		if err := p.Do(t.Context(), &Call{Target: tg}, e); err != nil {
+	onEachWire(t, func(t *testing.T, tcp bool) {
+		s := &script{tcp: tcp, answers: [][]string{{ok2, ok2}, {ok2, ok2}, {ok2, ok2}}}
+		p := pool(t, Config{Dial: s.dial})
+		mine, theirs := backend, backend
+		mine.From, theirs.From = "a", "b"
+		busy := get("/")
+		if err := p.Do(t.Context(), &Call{Target: mine}, busy); err != nil {
 			t.Fatal(err)
 		}
-		read(t, e)
-	}
-	if p.Idle() != 2 || p.Open() != 3 {
-		t.Fatalf("%d idle, %d open: a connection of one caller was used for another", p.Idle(), p.Open())
-	}
-	p.Review(func(t Target, c net.Conn) bool { return t == mine && c != nil })
-	if p.Idle() != 1 || p.Open() != 2 {
-		t.Errorf("%d idle, %d open; want 1 and 2", p.Idle(), p.Open())
-	}
-	if got := read(t, busy); got != "ok" {
-		t.Errorf("the call under way got %q", got)
-	}
-	if p.Idle() != 1 || p.Open() != 1 {
-		t.Errorf("%d idle, %d open; want 1 and 1", p.Idle(), p.Open())
-	}
+		for _, tg := range []Target{mine, theirs} {
+			e := get("/")
+			if err := p.Do(t.Context(), &Call{Target: tg}, e); err != nil {
+				t.Fatal(err)
+			}
+			read(t, e)
+		}
+		if p.Idle() != 2 || p.Open() != 3 {
+			t.Fatalf("%d idle, %d open: a connection of one caller was used for another", p.Idle(), p.Open())
+		}
+		p.Review(func(t Target, c net.Conn) bool { return t == mine && c != nil })
+		if p.Idle() != 1 || p.Open() != 2 {
+			t.Errorf("%d idle, %d open; want 1 and 2", p.Idle(), p.Open())
+		}
+		if got := read(t, busy); got != "ok" {
+			t.Errorf("the call under way got %q", got)
+		}
+		if p.Idle() != 1 || p.Open() != 1 {
+			t.Errorf("%d idle, %d open; want 1 and 1", p.Idle(), p.Open())
+		}
+	})
 }
 
 func TestAReviewDuringADialCounts(t *testing.T) {
@@ -532,32 +570,34 @@ func TestAReviewDuringADialCounts(t *testing.T) {
 }
 
 func TestCloseWhereDropsPooledAndRetiresBusyConnections(t *testing.T) {
-	s := &script{answers: [][]string{{ok2, ok2}}}
-	p := pool(t, Config{Dial: s.dial})
-	other := Target{Scheme: "http", Host: "other", Port: 80}
-	busy := get("/")
-	for _, tg := range []Target{backend, other} {
-		e := get("/")
-		if err := p.Do(t.Context(), &Call{Target: tg}, e); err != nil {
-			t.Fatal(err)
-		}
-		if tg == backend {
-			if err := p.Do(t.Context(), &Call{Target: tg}, busy); err != nil {
+	onEachWire(t, func(t *testing.T, tcp bool) {
+		s := &script{tcp: tcp, answers: [][]string{{ok2, ok2}}}
+		p := pool(t, Config{Dial: s.dial})
+		other := Target{Scheme: "http", Host: "other", Port: 80}
+		busy := get("/")
+		for _, tg := range []Target{backend, other} {
+			e := get("/")
+			if err := p.Do(t.Context(), &Call{Target: tg}, e); err != nil {
 				t.Fatal(err)
 			}
+			if tg == backend {
+				if err := p.Do(t.Context(), &Call{Target: tg}, busy); err != nil {
+					t.Fatal(err)
+				}
+			}
+			read(t, e)
 		}
-		read(t, e)
-	}
-	p.CloseWhere(func(t Target) bool { return t == backend })
-	if p.Idle() != 1 || p.Open() != 2 {
-		t.Errorf("%d idle, %d open; want 1 and 2", p.Idle(), p.Open())
-	}
-	if got := read(t, busy); got != "ok" {
-		t.Errorf("the call under way got %q", got)
-	}
-	if p.Idle() != 1 || p.Open() != 1 {
-		t.Errorf("%d idle, %d open; want 1 and 1", p.Idle(), p.Open())
-	}
+		p.CloseWhere(func(t Target) bool { return t == backend })
+		if p.Idle() != 1 || p.Open() != 2 {
+			t.Errorf("%d idle, %d open; want 1 and 2", p.Idle(), p.Open())
+		}
+		if got := read(t, busy); got != "ok" {
+			t.Errorf("the call under way got %q", got)
+		}
+		if p.Idle() != 1 || p.Open() != 1 {
+			t.Errorf("%d idle, %d open; want 1 and 1", p.Idle(), p.Open())
+		}
+	})
 }
 
 func TestTLSVerifiesTheTargetsName(t *testing.T) {

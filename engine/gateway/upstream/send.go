@@ -30,6 +30,7 @@ type sender struct {
 	left int64 // -1: chunked
 	out  []byte
 	sent int64
+	hold bool // what is at hand when the body is complete is for the swap
 }
 
 // step reads once and writes what is at hand. done says that the body is complete and written.
@@ -80,6 +81,11 @@ func (s *sender) flush() error {
 	if len(s.out) == 0 {
 		return nil
 	}
+	if s.hold && s.left == 0 {
+		s.c.swap.due = s.out
+		return nil
+	}
+	s.hold = false
 	err := s.c.write(s.out)
 	s.out = s.out[:0]
 	return err
@@ -88,11 +94,18 @@ func (s *sender) flush() error {
 // send sends the head and the body, or its begin. werr means that the backend has stopped reading.
 func (c *conn) send(head []byte, length int64) (f *Failure, werr error) {
 	if length == 0 {
+		if c.lazy {
+			c.swap.due = head
+			return nil, nil
+		}
 		return nil, c.write(head)
 	}
-	s := sender{c: c, body: c.e.Request.Body, left: length, out: head}
+	s := sender{c: c, body: c.e.Request.Body, left: length, out: head, hold: c.lazy}
 	var big *[bigOut]byte
-	if length < 0 || length > int64(cap(head)-len(head)) {
+	switch {
+	case c.lazy && int64(len(head))+length > bigOut: // in one piece all the same
+		s.out = append(make([]byte, 0, int64(len(head))+length), head...)
+	case length < 0 || length > int64(cap(head)-len(head)):
 		big = outs.Get().(*[bigOut]byte)
 		s.out = append(big[:0], head...)
 	}
@@ -108,7 +121,9 @@ func (c *conn) send(head []byte, length int64) (f *Failure, werr error) {
 		case !done && werr == nil:
 			continue
 		}
-		if big != nil {
+		if c.swap.due != nil {
+			c.swap.big = big
+		} else if big != nil {
 			outs.Put(big)
 		}
 		return f, werr

@@ -16,6 +16,8 @@ type Source struct {
 	base int // bytes before it belong to the head in use
 	pos  int
 	end  int
+	// skipped says that the empty line has been that may come before a head.
+	skipped bool
 }
 
 const (
@@ -26,7 +28,7 @@ const (
 // Reset makes s read from r and drops what was buffered.
 func (s *Source) Reset(r io.Reader) {
 	s.r = r
-	s.base, s.pos, s.end = 0, 0, 0
+	s.base, s.pos, s.end, s.skipped = 0, 0, 0, false
 	if len(s.buf) > 4*firstBuffer {
 		s.buf = nil
 	}
@@ -50,6 +52,26 @@ func (s *Source) Release() {
 		s.pos = 0
 	}
 }
+
+// Lend gives s, which must be empty, memory to read into. It is not used any longer once Withdraw has been called.
+func (s *Source) Lend(buf []byte) {
+	s.buf, s.base, s.pos, s.end = buf, 0, 0, 0
+}
+
+// Withdraw makes s forget its memory. Nothing may be buffered that is still wanted.
+func (s *Source) Withdraw() { s.Lend(nil) }
+
+// Room is memory behind what is buffered, for somebody who reads for s and says with Filled how much came. It is empty
+// where there is none.
+func (s *Source) Room() []byte {
+	if s.pos == s.end {
+		s.pos, s.end = s.base, s.base
+	}
+	return s.buf[s.end:]
+}
+
+// Filled adds the first n bytes of Room to what is buffered.
+func (s *Source) Filled(n int) { s.end += n }
 
 // fill reads at least one byte more behind what is buffered, which stays contiguous. An io.EOF is only returned bare.
 func (s *Source) fill() error {
@@ -92,12 +114,11 @@ func (s *Source) makeRoom() {
 // Head reads up to the empty line that ends a message head and returns it. For a request, skipEmpty allows one empty
 // line before it. The head is valid until Release.
 //
-// The errors are *Error, io.EOF before the first byte, io.ErrUnexpectedEOF within the head, or what the reader said.
+// What has come of a head stays buffered if reading on fails, and Head may be called again. The errors are *Error, io.EOF before the first byte, io.ErrUnexpectedEOF within the head, or what the reader said.
 func (s *Source) Head(l *Limits, request bool) ([]byte, error) {
 	const slack = maxMethod + len("  HTTP/1.1\r\n")
 	scan, first := 0, 0 // relative to pos: where to look on, and the length of the first line
-	skipped := false
-	start := 0 // of the current line
+	start := 0          // of the current line
 	for {
 		b := s.buf[s.pos:s.end]
 		if request && len(b) > 0 && start == 0 && class[b[0]]&isToken == 0 && b[0] != '\r' && b[0] != '\n' {
@@ -122,10 +143,10 @@ func (s *Source) Head(l *Limits, request bool) ([]byte, error) {
 					return nil, ErrTargetTooLong
 				}
 			case empty && first == 0:
-				if !request || skipped {
+				if !request || s.skipped {
 					return nil, ErrRequestLine
 				}
-				skipped = true
+				s.skipped = true
 				s.pos += 2
 				b = b[2:]
 				start, scan = 0, 0
@@ -133,6 +154,7 @@ func (s *Source) Head(l *Limits, request bool) ([]byte, error) {
 					return nil, ErrNotHTTP
 				}
 			case empty:
+				s.skipped = false
 				s.base = s.pos + start
 				head := s.buf[s.pos:s.base]
 				s.pos = s.base
@@ -147,7 +169,7 @@ func (s *Source) Head(l *Limits, request bool) ([]byte, error) {
 		}
 		had := len(b)
 		if err := s.fill(); err != nil {
-			if err == io.EOF && (had > 0 || skipped) {
+			if err == io.EOF && (had > 0 || s.skipped) {
 				err = io.ErrUnexpectedEOF
 			}
 			return nil, err
