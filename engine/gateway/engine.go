@@ -20,6 +20,8 @@ import (
 	"postern.dev/postern/engine/gateway/h1"
 	"postern.dev/postern/engine/gateway/health"
 	"postern.dev/postern/engine/gateway/integration"
+	"postern.dev/postern/engine/gateway/observe/access"
+	"postern.dev/postern/engine/gateway/observe/metric"
 	"postern.dev/postern/engine/gateway/upstream"
 	"postern.dev/postern/snapshot"
 )
@@ -54,6 +56,8 @@ type Options struct {
 	// Timeouts bound what clients, and calls to backends, may take.
 	Timeouts h1.Timeouts
 	Upstream upstream.Timeouts
+	// AccessLog gets a line for each request; nil writes none. It stays its owner's.
+	AccessLog *access.Log
 	// Recent is how many requests are remembered [4096].
 	Recent int
 	// Now is the clock that policies see; nil is the system's.
@@ -70,6 +74,7 @@ type Engine struct {
 	runner   *integration.Runner
 	health   *health.Prober
 	recent   recent
+	meter    *metric.Set
 }
 
 // ErrNoSnapshot is returned for connections before the first Swap: a gateway
@@ -84,7 +89,7 @@ func New(o Options) *Engine {
 	if o.Recent <= 0 {
 		o.Recent = 4096
 	}
-	e := &Engine{o: o}
+	e := &Engine{o: o, meter: metric.New()}
 	e.recent.slots = make([]slot, o.Recent)
 	dial := o.Dial
 	if dial == nil {
@@ -110,6 +115,7 @@ func New(o Options) *Engine {
 // request on each is judged by the new one. Pooled connections to backends
 // whose flow is no longer allowed are closed.
 func (e *Engine) Swap(s *snapshot.Snapshot) {
+	e.meter.Apply(s)
 	e.snapshot.Store(s)
 	e.health.Apply(s)
 	e.Review()
@@ -127,6 +133,7 @@ func (e *Engine) ServeConn(ctx context.Context, nc net.Conn, o *snapshot.Origin)
 	if e.snapshot.Load() == nil {
 		return errors.Join(ErrNoSnapshot, nc.Close())
 	}
+	defer e.connected(o).Close()
 	if o.Local.Port() != portHTTP {
 		nc = tls.Server(&vouched{Conn: nc, origin: o}, e.tls)
 	}
