@@ -23,11 +23,11 @@ func (s *Server) Access(name string) answer.Access {
 	}
 	_, made, err := keysOf(h, name)
 	if out.Made = made; err != nil {
-		out.Trouble = err.Error()
+		out.Trouble = "its stored keys cannot be read"
 	}
 	ts, err := s.gatewayTokens(h)
 	if err != nil {
-		out.Trouble = err.Error()
+		s.opts.Log.Warn("not every token is explained", "error", err)
 	}
 	used := s.fleet.Credentials(name)
 	for _, t := range ts[name] {

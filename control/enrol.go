@@ -283,7 +283,8 @@ func certificatesOf(h *registry.Head, name string, now time.Time) (live int, end
 			continue
 		}
 		if err := json.Unmarshal(data, &t); err != nil {
-			return 0, nil, err
+			ended = append(ended, id) // nobody can show it
+			continue
 		}
 		switch {
 		case t.Key != token.Certificate:

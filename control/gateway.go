@@ -80,8 +80,12 @@ func keysOf(h *registry.Head, name string) (k token.Keys, ok bool, err error) {
 		return k, false, nil
 	}
 	var d gatewayKeys
-	if err := json.Unmarshal(data, &d); err != nil {
-		return k, false, fmt.Errorf("the keys of SelfHostedGateway/%s do not parse", name)
+	if err := json.Unmarshal(data, &d); err != nil || d.ID == g.Status.ID && !d.Keys.Whole() {
+		// What is wrong with them is not told: it might be part of them.
+		return k, false, &model.Error{
+			Kind: model.Conflict, Ref: model.RefOf(g),
+			Msg: "its stored keys cannot be read, so that no token which they signed is good; postern token rotate " + name + " --key primary makes both anew, postern token create a token then",
+		}
 	}
 	return d.Keys, d.ID == g.Status.ID, nil
 }
@@ -128,7 +132,9 @@ func (s *Server) authenticateGateway(r *http.Request) (fleet.Credential, error) 
 	h := s.opts.Registry.Head()
 	keys, _, err := keysOf(h, shown.Gateway)
 	if err != nil {
-		return fleet.Credential{}, err
+		// Who has not proven anything is not told.
+		s.opts.Log.Error("a self-hosted gateway is refused for its keys", "gateway", shown.Gateway, "error", err)
+		return fleet.Credential{}, unknownToken()
 	}
 	// The time does not tell which gateways exist: empty keys are compared too,
 	// and fit nothing.
@@ -288,26 +294,24 @@ func (s *Server) tokenConditions(name string) []model.Condition {
 type tokenIndex struct {
 	head *registry.Head
 	by   map[string][]token.Token
+	err  error
 }
 
 // gatewayTokens returns the tokens of self-hosted gateways, by gateway. What is
 // found is kept until something is stored: a list asks for each gateway.
 func (s *Server) gatewayTokens(h *registry.Head) (map[string][]token.Token, error) {
 	if x := s.index.Load(); x != nil && x.head == h {
-		return x.by, nil
+		return x.by, x.err
 	}
 	ts, err := tokens(h)
-	if err != nil {
-		return nil, err
-	}
-	x := &tokenIndex{head: h, by: map[string][]token.Token{}}
+	x := &tokenIndex{head: h, by: map[string][]token.Token{}, err: err}
 	for _, t := range ts {
 		if name, ok := strings.CutPrefix(t.Subject, "selfhosted/"); ok && t.Role == token.SelfHosted {
 			x.by[name] = append(x.by[name], t)
 		}
 	}
 	s.index.Store(x)
-	return x.by, nil
+	return x.by, x.err
 }
 
 // connKey is where the context of a request holds its connection.

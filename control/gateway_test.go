@@ -20,9 +20,11 @@ import (
 
 	"postern.dev/postern/client/wire"
 	"postern.dev/postern/configuration"
+	"postern.dev/postern/control/registry"
 	"postern.dev/postern/control/token"
 	"postern.dev/postern/manifest"
 	"postern.dev/postern/model"
+	"postern.dev/postern/store"
 )
 
 const sites = `
@@ -794,5 +796,78 @@ func TestSettingsOfATokenNameWhatWorks(t *testing.T) {
 		if rec := b.call("POST", "/v1/tokens", b.admin, string(body)); rec.Code < 400 || rec.Code >= 500 {
 			t.Errorf("%+v: %d %s", in, rec.Code, rec.Body)
 		}
+	}
+}
+
+// TestKeysThatCannotBeReadAreNoDeadEnd damages what is stored, in each way.
+func TestKeysThatCannotBeReadAreNoDeadEnd(t *testing.T) {
+	for what, damage := range map[string]func(id string) string{
+		"garbled":   func(string) string { return `{"id":` },
+		"cut short": func(id string) string { return fmt.Sprintf(`{"id":%q,"keys":{"primary":"YQ=="}}`, id) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			b := serveGateways(t, newPlane(t), sites)
+			made := b.gatewayToken(wire.NewToken{Subject: "selfhosted/shop"})
+			g, _ := model.Get[*model.SelfHostedGateway](b.opts.Registry.Head().Set, "shop")
+			put := func(k store.Key, data string) {
+				t.Helper()
+				if _, err := b.opts.Registry.Update(t.Context(), false, func(*registry.Head) (*registry.Edit, error) {
+					return &registry.Edit{Puts: []store.Put{{Key: k, IfRevision: store.Any, Data: []byte(data)}}}, nil
+				}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			put(store.Key{Kind: registry.KindGatewayKey, Name: "shop"}, damage(g.Status.ID))
+			put(tokenKey("damaged"), `{"subject":"selfhosted/shop",`)
+			for _, key := range token.KeyNames {
+				rec := b.call("POST", "/v1/tokens", b.admin, `{"role":"selfhosted","subject":"selfhosted/shop","key":"`+key+`"}`)
+				if rec.Code != http.StatusConflict || !strings.Contains(rec.Body.String(), "postern token rotate shop --key primary") {
+					t.Errorf("create: %d %s", rec.Code, rec.Body)
+				}
+			}
+			if s, res, err := b.dial(management, made.Value); s != nil || err != nil || res.StatusCode != http.StatusUnauthorized {
+				t.Errorf("a token that they signed: %v %v", res, err)
+			}
+			if a := b.Access("shop"); a.Trouble == "" {
+				t.Errorf("explain is told %+v", a)
+			}
+			if rec := b.call("GET", "/v1/tokens", b.admin, ""); rec.Code != http.StatusConflict || !strings.Contains(rec.Body.String(), "postern token revoke damaged") {
+				t.Errorf("list: %d %s", rec.Code, rec.Body)
+			}
+			// An enrolment needs no key.
+			enrolment := b.gatewayToken(wire.NewToken{Subject: "selfhosted/shop", Enrol: true})
+			if code, _ := b.enrolAs(newIdentity(t), configuration.EnrolScheme+" "+enrolment.Value); code != http.StatusOK {
+				t.Errorf("enrol: %d", code)
+			}
+			rec := b.call("POST", "/v1/selfhostedgateways/shop/rotate", b.admin, `{"key":"third"}`)
+			if rec.Code < 400 || rec.Code >= 500 {
+				t.Errorf("rotate what is no key: %d %s", rec.Code, rec.Body)
+			}
+			rec = b.call("POST", "/v1/selfhostedgateways/shop/rotate", b.admin, `{"key":"primary"}`)
+			if rec.Code != http.StatusOK || !strings.Contains(rec.Body.String(), `"both":true`) {
+				t.Fatalf("rotate: %d %s", rec.Code, rec.Body)
+			}
+			for _, key := range token.KeyNames {
+				b.connect(b.gatewayToken(wire.NewToken{Subject: "selfhosted/shop", Key: key}).Value).take(configuration.TypeDocument)
+			}
+			if a := b.Access("shop"); a.Trouble != "" || len(a.Credentials) != 3 {
+				t.Errorf("then explain is told %+v", a)
+			}
+		})
+	}
+}
+
+func TestATokenThatCannotBeReadIsRevoked(t *testing.T) {
+	p := newPlane(t)
+	if _, err := p.opts.Registry.Update(t.Context(), false, func(*registry.Head) (*registry.Edit, error) {
+		return &registry.Edit{Puts: []store.Put{{Key: tokenKey("damaged"), IfRevision: store.Any, Data: []byte("{")}}}, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if rec := p.call("DELETE", "/v1/tokens/damaged", p.admin, ""); rec.Code != http.StatusNoContent {
+		t.Errorf("%d %s", rec.Code, rec.Body)
+	}
+	if rec := p.call("GET", "/v1/tokens", p.admin, ""); rec.Code != http.StatusOK {
+		t.Errorf("list: %d %s", rec.Code, rec.Body)
 	}
 }

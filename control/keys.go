@@ -47,7 +47,7 @@ func (c *call) createGatewayToken(r token.Request, key string, enrol bool) (any,
 		}
 		edit := &registry.Edit{}
 		keys, ok, err := keysOf(h, name)
-		if err != nil {
+		if err != nil && !enrol { // which needs none
 			return nil, err
 		}
 		if !ok && !enrol {
@@ -98,13 +98,15 @@ func keepKeys(e *registry.Edit, h *registry.Head, g *model.SelfHostedGateway, ke
 		had = false // they are replaced
 	}
 	subject := []byte(`"selfhosted/` + name + `"`)
-	for _, data := range h.Documents(registry.KindToken) {
+	for id, data := range h.Documents(registry.KindToken) {
 		if !bytes.Contains(data, subject) {
 			continue // most are of others, and there may be thousands
 		}
 		var t token.Token
 		if err := json.Unmarshal(data, &t); err != nil {
-			return err
+			// Nobody can show it; it would be in the way for ever.
+			e.Deletes = append(e.Deletes, store.Delete{Key: tokenKey(id), IfRevision: store.Any})
+			continue
 		}
 		if t.Role == token.SelfHosted && t.Subject == "selfhosted/"+name && (t.Of != g.Status.ID || t.Key != token.Certificate && !t.Once && (!had || was.Sum(t.Key) != keys.Sum(t.Key))) {
 			e.Deletes = append(e.Deletes, store.Delete{Key: tokenKey(t.ID), IfRevision: store.Any})
@@ -183,7 +185,7 @@ func rotateKey(c *call) (any, error) {
 			return nil, absent(ref)
 		}
 		keys, ok, err := keysOf(h, ref.Name)
-		if err == nil && !ok {
+		if out.Both = err != nil; out.Both || !ok {
 			keys, err = token.NewKeys()
 		}
 		if err != nil {

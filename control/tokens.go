@@ -63,17 +63,19 @@ func shown(t token.Token) wire.Token {
 	return wire.Token{ID: t.ID, Role: string(t.Role), Subject: t.Subject, Comment: t.Comment, Key: t.Key, Once: t.Once, Created: t.Created, Expires: t.Expires}
 }
 
-func tokens(h *registry.Head) ([]token.Token, error) {
-	var out []token.Token
-	for _, data := range h.Documents(registry.KindToken) {
+// tokens are the records of all tokens. The error tells of one that cannot be
+// read; the others are returned all the same.
+func tokens(h *registry.Head) (out []token.Token, err error) {
+	for id, data := range h.Documents(registry.KindToken) {
 		var t token.Token
-		if err := json.Unmarshal(data, &t); err != nil {
-			return nil, err
+		if json.Unmarshal(data, &t) != nil {
+			err = &model.Error{Kind: model.Conflict, Msg: "the record of token " + quote(id) + " cannot be read, so that nobody can show it; end it with postern token revoke " + id}
+			continue
 		}
 		out = append(out, t)
 	}
 	slices.SortFunc(out, func(a, b token.Token) int { return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID)) })
-	return out, nil
+	return out, err
 }
 
 func listTokens(c *call) (any, error) {
@@ -96,10 +98,7 @@ func revokeToken(c *call) (any, error) {
 		if _, ok := h.Document(registry.KindToken, id); !ok {
 			return nil, &model.Error{Kind: model.NotFound, Msg: "there is no token " + quote(id) + "; postern token list shows what there is"}
 		}
-		ts, err := tokens(h)
-		if err != nil {
-			return nil, err
-		}
+		ts, _ := tokens(h) // one that cannot be read is none that makes others
 		others := slices.ContainsFunc(ts, func(t token.Token) bool {
 			return t.ID != id && t.Role.Allows(token.Grant) && t.Expires.IsZero()
 		})

@@ -250,6 +250,8 @@ type Rotated struct {
 	Key  string `json:"key"`
 	// Revoked is how many tokens are no longer good.
 	Revoked int `json:"revoked"`
+	// Both tells that the other key is new too: what was stored could not be read.
+	Both bool `json:"both,omitempty"`
 }
 
 // RevokedAccess tells what a SelfHostedGateway can no longer authenticate with.

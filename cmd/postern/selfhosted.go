@@ -117,6 +117,10 @@ func newTokenRotateCommand(a *app) *cobra.Command {
 				return err
 			}
 			return a.print(f, r, func() error {
+				if r.Both {
+					_, err := fmt.Fprintf(a.out, "SelfHostedGateway/%s has two new keys, for those that it had could not be read; tokens that ended with them: %d\n", r.Name, r.Revoked)
+					return err
+				}
 				_, err := fmt.Fprintf(a.out, "SelfHostedGateway/%s has a new %s key; tokens that ended with the old one: %d\n", r.Name, r.Key, r.Revoked)
 				return err
 			})

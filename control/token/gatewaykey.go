@@ -55,6 +55,9 @@ func (Keys) String() string { return "[redacted]" }
 // GoString is String.
 func (k Keys) GoString() string { return k.String() }
 
+// Whole reports whether both keys are there, as they were made.
+func (k Keys) Whole() bool { return len(k.Primary) == keyBytes && len(k.Secondary) == keyBytes }
+
 // NewKeys makes two keys.
 func NewKeys() (Keys, error) {
 	var k Keys
