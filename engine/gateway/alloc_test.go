@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"postern.dev/postern/engine/gateway"
 	"postern.dev/postern/snapshot"
 )
 
@@ -20,7 +21,13 @@ import (
 // backend that answers the least there is, both without allocating themselves.
 func speak(t testing.TB, to func(*lab) net.Conn) (ask func(), l *lab) {
 	t.Helper()
-	l = newLab(t, `{"openapi":"3.0.1","paths":{"/x/{id}":{"get":{"x-amazon-apigateway-integration":{"type":"http_proxy","uri":"http://up.example/base/{id}"}}}}}`)
+	return speakWith(t, to, func(*gateway.Options) {})
+}
+
+// speakWith is speak to an Engine of other options.
+func speakWith(t testing.TB, to func(*lab) net.Conn, more func(*gateway.Options)) (ask func(), l *lab) {
+	t.Helper()
+	l = newLabWith(t, `{"openapi":"3.0.1","paths":{"/x/{id}":{"get":{"x-amazon-apigateway-integration":{"type":"http_proxy","uri":"http://up.example/base/{id}"}}}}}`, more)
 	l.g.HTTP = "serve"
 	l.dial = func(context.Context, string, string, uint16) (net.Conn, error) {
 		c, s := loopback(t)

@@ -65,8 +65,14 @@ type lab struct {
 
 func newLab(t testing.TB, document string) *lab {
 	t.Helper()
+	return newLabWith(t, document, func(*gateway.Options) {})
+}
+
+// newLabWith is newLab with an Engine of other options.
+func newLabWith(t testing.TB, document string, more func(*gateway.Options)) *lab {
+	t.Helper()
 	l := &lab{ca: newAuthority(t)}
-	l.Engine = gateway.New(gateway.Options{
+	o := gateway.Options{
 		Certificate: l.ca.certificate,
 		Roots:       l.ca.pool,
 		Recent:      remembered,
@@ -75,7 +81,9 @@ func newLab(t testing.TB, document string) *lab {
 		Dial: func(ctx context.Context, _, network, host string, port uint16) (net.Conn, error) {
 			return l.dial(ctx, network, host, port)
 		},
-	})
+	}
+	more(&o)
+	l.Engine = gateway.New(o)
 	t.Cleanup(func() {
 		if err := l.Close(); err != nil {
 			t.Error(err)
