@@ -25,13 +25,8 @@ func (b *build) backends() {
 func (b *build) backend(o *model.Backend) {
 	s := &o.Spec
 	x := &snapshot.Backend{Name: o.Metadata.Name, Protocol: s.Protocol}
-	switch s.Protocol {
-	case "":
+	if s.Protocol == "" {
 		x.Protocol = "http"
-	case "http", "https":
-	default:
-		b.failf(o, "Unsupported", "spec.protocol: %q is not spoken by this version; write http or https", s.Protocol)
-		return
 	}
 	const byWeight = "; calls go to the targets by weight"
 	b.unserved(o, "spec.retries", len(s.Retries) > 0, byWeight)
@@ -59,7 +54,7 @@ func (b *build) backend(o *model.Backend) {
 		}
 	}
 	for _, t := range s.Targets {
-		x.Targets = append(x.Targets, snapshot.Target{Host: t.Host, Port: uint16(t.Port), Weight: max(t.Weight, 1)})
+		x.Targets = append(x.Targets, snapshot.Target{Host: t.Host, Port: uint16(t.Port), Weight: max(t.Weight, 1), TLS: t.TLS})
 	}
 	b.out.Backends[x.Name] = x
 }

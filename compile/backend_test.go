@@ -20,7 +20,7 @@ func TestBackendsAreCompiledOrSayWhyNot(t *testing.T) {
 		set.Put(&model.Backend{Head: model.Head{Metadata: model.Metadata{Name: name}}, Spec: s})
 	}
 	put("plain", model.BackendSpec{Timeout: "3s"})
-	put("grpc", model.BackendSpec{Protocol: "grpc"})
+	put("grpc", model.BackendSpec{Protocol: "grpc", Targets: []model.Target{{Host: "grpc.example", Port: 443, TLS: true}}})
 	put("lost", model.BackendSpec{Network: "nowhere"})
 	put("probed", model.BackendSpec{Health: &model.BackendHealth{Path: "/up", Interval: "1s", HealthyAfter: 1}})
 	put("default", model.BackendSpec{Health: &model.BackendHealth{}})
@@ -35,12 +35,15 @@ func TestBackendsAreCompiledOrSayWhyNot(t *testing.T) {
 		"default": {Name: "default", Protocol: "http", Targets: one, Health: &snapshot.Health{
 			Interval: 10 * time.Second, Timeout: 2 * time.Second, Unhealthy: 3, Healthy: 2,
 		}},
+		"grpc": {Name: "grpc", Protocol: "grpc", Targets: append([]snapshot.Target{
+			{Host: "grpc.example", Port: 443, Weight: 1, TLS: true},
+		}, one...)},
 		"careful": {Name: "careful", Protocol: "https", Targets: one},
 	}
 	if diff := cmp.Diff(want, r.Snapshot.Backends); diff != "" {
 		t.Error(diff)
 	}
-	for name, ready := range map[string]bool{"plain": true, "careful": true, "grpc": false, "lost": false} {
+	for name, ready := range map[string]bool{"plain": true, "careful": true, "grpc": true, "lost": false} {
 		ref := model.Ref{Kind: model.KindBackend, Name: name}
 		if ok, c := r.Ready(ref); ok != ready {
 			t.Errorf("%s: %v %s", ref, ok, c.Message)

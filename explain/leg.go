@@ -71,7 +71,10 @@ func (t *trail) dial(d *request.Destination) *trail {
 	}
 	b := &trail{w: t.w, s: t.s, q: t.q, leg: l, web: t.web, live: t.live, names: t.names}
 	b.Verdict = answer.Allow
-	b.to = target{scheme: d.Scheme, port: d.Port, proto: sg.TCP, host: l.at}
+	b.to = target{scheme: "http", port: d.Port, proto: sg.TCP, host: l.at}
+	if d.Secure() {
+		b.to.scheme = "https"
+	}
 	if a, err := netip.ParseAddr(d.Host); err == nil {
 		b.to.addr = a.Unmap().WithZone("")
 	} else {

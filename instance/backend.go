@@ -144,11 +144,11 @@ func (i *Instance) probe(ctx context.Context, g *snapshot.Gateway, d *request.De
 		return code, reason, nil
 	}
 	defer func() { _ = c.Close() }() // its purpose is fulfilled
-	if d.Scheme != "https" {
+	if !d.Secure() {
 		return request.CodeBackendOK, fmt.Sprintf("%s accepted a connection just now.", to), nil
 	}
 	t := tls.Client(c, &tls.Config{
-		MinVersion: tls.VersionTLS12, RootCAs: i.roots, ServerName: d.Host, NextProtos: []string{"http/1.1"},
+		MinVersion: tls.VersionTLS12, RootCAs: i.roots, ServerName: d.Host, NextProtos: d.ALPN(),
 		InsecureSkipVerify: d.Insecure, //nolint:gosec // as the operation's tlsConfig asks
 	})
 	if err := t.HandshakeContext(ctx); err != nil {

@@ -230,6 +230,7 @@ type Target struct {
 	Host   string `json:"host"`
 	Port   int    `json:"port"`
 	Weight int    `json:"weight,omitempty"`
+	TLS    bool   `json:"tls,omitempty"`
 }
 
 // Kind returns KindGateway.

@@ -319,6 +319,9 @@ func (c *check) backend(b *Backend) {
 		if t.Port < 1 || t.Port > 65535 {
 			c.fail(at+".port", "%d is no port; choose 1 to 65535", t.Port)
 		}
+		if t.TLS && s.Protocol != "grpc" {
+			c.fail(at+".tls", "is for protocol: grpc alone; write protocol: https for a backend with TLS")
+		}
 		if t.Weight < 0 || t.Weight > 65535 {
 			c.fail(at+".weight", "%d is out of range; choose 1 to 65535", t.Weight)
 		}

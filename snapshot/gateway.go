@@ -181,7 +181,7 @@ type ClientCA struct {
 type Backend struct {
 	Name    string
 	Targets []Target
-	// Protocol is http or https.
+	// Protocol is http, https, h2c or grpc.
 	Protocol string
 	// Network is the one it is resolved and dialled in; nil: from the
 	// Gateway's own place.
@@ -210,6 +210,8 @@ type Target struct {
 	Port uint16
 	// Weight is its share of the calls, at least 1.
 	Weight int
+	// TLS says that gRPC is spoken under TLS.
+	TLS bool
 }
 
 // Connection is the state of an Endpoint.

@@ -33,6 +33,9 @@ const ConnectTimeout = 10 * time.Second
 // DefaultTimeout bounds a call where neither the operation nor its Backend does.
 const DefaultTimeout = 29 * time.Second
 
+// DefaultSilence bounds the silence of a stream where neither does.
+const DefaultSilence = 5 * time.Minute
+
 // CallTimeout bounds a whole call: as the operation says, or else its Backend,
 // if it has one.
 func CallTimeout(in *operation.Integration, b *snapshot.Backend) time.Duration {
@@ -43,6 +46,27 @@ func CallTimeout(in *operation.Integration, b *snapshot.Backend) time.Duration {
 		return b.Timeout
 	}
 	return DefaultTimeout
+}
+
+// StreamTimeout bounds each silence of a call that is a stream, and may as a whole
+// take as long as it likes: as the operation says, or else its Backend.
+func StreamTimeout(in *operation.Integration, b *snapshot.Backend) time.Duration {
+	switch {
+	case in.Timeout > 0:
+		return in.Timeout
+	case b != nil && b.Timeout != 0:
+		return b.Timeout
+	}
+	return DefaultSilence
+}
+
+// Scheme is how a target of a Backend is called: as the Backend says, and grpcs
+// where a target of gRPC has TLS.
+func Scheme(b *snapshot.Backend, t *snapshot.Target) string {
+	if t.TLS && b.Protocol == "grpc" {
+		return "grpcs"
+	}
+	return b.Protocol
 }
 
 // ConnectTimedOut is the answer where no connection to a backend came about in

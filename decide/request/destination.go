@@ -19,7 +19,7 @@ var ErrNoBackend = errors.New("the operation leads to no backend")
 
 // Destination is a place that an operation may be sent to.
 type Destination struct {
-	Scheme string // http or https
+	Scheme string // http, https, h2c, grpc, or grpcs for gRPC under TLS
 	Host   string
 	Port   uint16
 	// Network is the one it is dialled in; nil: from the Gateway's own place.
@@ -28,6 +28,17 @@ type Destination struct {
 	Backend *snapshot.Backend
 	// Insecure says that its certificate is not verified.
 	Insecure bool
+}
+
+// Secure tells whether it is called under TLS.
+func (d *Destination) Secure() bool { return d.Scheme == "https" || d.Scheme == "grpcs" }
+
+// ALPN is the protocol that a probe of it offers in a TLS handshake.
+func (d *Destination) ALPN() []string {
+	if d.Scheme == "grpcs" {
+		return []string{"h2"}
+	}
+	return []string{"http/1.1"}
 }
 
 // Destinations returns where the operation of an allowed verdict may be sent:
@@ -49,7 +60,7 @@ func (v *Verdict) Destinations(s *snapshot.Snapshot) ([]Destination, error) {
 		}
 		out := make([]Destination, len(b.Targets))
 		for i, t := range b.Targets {
-			out[i] = Destination{Scheme: b.Protocol, Host: t.Host, Port: t.Port, Network: b.Network, Backend: b, Insecure: in.Insecure}
+			out[i] = Destination{Scheme: Scheme(b, &t), Host: t.Host, Port: t.Port, Network: b.Network, Backend: b, Insecure: in.Insecure}
 		}
 		return out, nil
 	}

@@ -16,19 +16,21 @@ import (
 	"sync/atomic"
 	"time"
 
+	"postern.dev/postern/decide/request"
+	"postern.dev/postern/engine/gateway/upstream/multiplex"
 	"postern.dev/postern/snapshot"
 )
 
 // subject is what is probed, and how: where any of it changes, what was known
 // no longer counts.
 type subject struct {
-	gateway, backend, network, protocol, host string
-	port                                      uint16
-	health                                    snapshot.Health
+	gateway, backend, network, scheme, host string
+	port                                    uint16
+	health                                  snapshot.Health
 }
 
 func about(u user, b *snapshot.Backend, t *snapshot.Target) subject {
-	k := subject{gateway: u.gateway, backend: u.backend, protocol: b.Protocol, host: t.Host, port: t.Port, health: *b.Health}
+	k := subject{gateway: u.gateway, backend: u.backend, scheme: request.Scheme(b, t), host: t.Host, port: t.Port, health: *b.Health}
 	if b.Network != nil {
 		k.network = b.Network.Name
 	}
@@ -111,41 +113,58 @@ func (p *Prober) once(ctx context.Context, k *subject) error {
 
 // ask asks for the path.
 func (p *Prober) ask(ctx context.Context, c net.Conn, k *subject) error {
-	if k.protocol == "https" {
-		t := tls.Client(c, &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: p.o.Roots, ServerName: k.host, NextProtos: []string{"http/1.1"}})
+	d := request.Destination{Scheme: k.scheme}
+	scheme := "http"
+	if d.Secure() {
+		scheme = "https"
+		t := tls.Client(c, &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: p.o.Roots, ServerName: k.host, NextProtos: d.ALPN()})
 		if err := t.HandshakeContext(ctx); err != nil {
 			return err
 		}
 		c = t
 	}
-	scheme := "http://"
-	if k.protocol == "https" {
-		scheme = "https://"
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+net.JoinHostPort(k.host, strconv.Itoa(int(k.port)))+k.health.Path, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+net.JoinHostPort(k.host, strconv.Itoa(int(k.port)))+k.health.Path, nil)
 	if err != nil {
 		return err
 	}
 	r.Host = authority(k)
 	r.Close = true
 	r.Header.Set("User-Agent", "Postern-Health")
-	if err := r.Write(c); err != nil {
-		return err
-	}
-	res, err := http.ReadResponse(bufio.NewReader(io.LimitReader(c, maxHead)), r)
+	res, err := answered(c, k.scheme, r)
 	if err != nil {
 		return err
 	}
-	_ = res.Body.Close() // the connection is closed with it
 	if res.StatusCode >= 400 {
 		return fmt.Errorf("GET %s was answered %d", k.health.Path, res.StatusCode)
 	}
 	return nil
 }
 
+// answered sends the request as the Backend's protocol has it.
+func answered(c net.Conn, scheme string, r *http.Request) (*http.Response, error) {
+	var res *http.Response
+	var err error
+	if scheme == "http" || scheme == "https" {
+		if err = r.Write(c); err == nil {
+			res, err = http.ReadResponse(bufio.NewReader(io.LimitReader(c, maxHead)), r)
+		}
+	} else {
+		r.Close = false // HTTP/2 has no such field
+		res, err = multiplex.Ask(c, r)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return res, res.Body.Close() // the connection is closed with it
+}
+
 // authority is the Host field: without the port where it is the scheme's own.
 func authority(k *subject) string {
-	if k.protocol == "http" && k.port != 80 || k.protocol == "https" && k.port != 443 {
+	own := uint16(80)
+	if d := (request.Destination{Scheme: k.scheme}); d.Secure() {
+		own = 443
+	}
+	if k.port != own {
 		return net.JoinHostPort(k.host, strconv.Itoa(int(k.port)))
 	}
 	if _, _, err := net.SplitHostPort(k.host + ":1"); err != nil {

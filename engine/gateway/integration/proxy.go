@@ -4,7 +4,10 @@
 package integration
 
 import (
+	"errors"
+
 	"postern.dev/postern/decide/request"
+	"postern.dev/postern/engine/gateway/upstream/multiplex"
 	"postern.dev/postern/snapshot/operation"
 )
 
@@ -34,13 +37,31 @@ func (r *Runner) send(j *Job, in *operation.Integration, proxy bool) (string, *r
 	}
 	j.trace()
 	j.calling()
-	err := r.pool.Do(j.Exchange.Context(), &j.call, j.Exchange)
+	err := r.call(j)
 	j.called(err)
 	if err != nil {
 		return j.failed(err)
 	}
 	j.turn(proxy)
 	return CodeOK, nil
+}
+
+// call makes the call by the version of HTTP that the target speaks. An https
+// target is asked which where the request needs HTTP/2, as gRPC does.
+func (r *Runner) call(j *Job) error {
+	ctx, e := j.Exchange.Context(), j.Exchange
+	switch j.call.Target.Scheme {
+	case multiplex.H2C, multiplex.GRPC, multiplex.GRPCS:
+		return r.multi.Do(ctx, &j.call, e)
+	case "https":
+		if !multiplex.Needed(j.header.Get("Content-Type")) {
+			break
+		}
+		if err := r.multi.Do(ctx, &j.call, e); !errors.Is(err, multiplex.ErrOldVersion) {
+			return err
+		}
+	}
+	return r.pool.Do(ctx, &j.call, e)
 }
 
 // appendQuery appends a part of a query, raw.

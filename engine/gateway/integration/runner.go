@@ -10,6 +10,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net"
 	"strings"
 
@@ -17,6 +18,7 @@ import (
 	"postern.dev/postern/engine/gateway/exchange"
 	"postern.dev/postern/engine/gateway/health"
 	"postern.dev/postern/engine/gateway/upstream"
+	"postern.dev/postern/engine/gateway/upstream/multiplex"
 	"postern.dev/postern/snapshot"
 	"postern.dev/postern/snapshot/operation"
 )
@@ -47,6 +49,7 @@ type Config struct {
 // Runner carries out operations. It keeps connections to backends.
 type Runner struct {
 	pool   *upstream.Pool
+	multi  *multiplex.Pool // of backends that speak HTTP/2
 	health *health.Prober
 }
 
@@ -59,7 +62,7 @@ func New(c Config) *Runner {
 	if c.Timeouts.Connect == 0 {
 		c.Timeouts.Connect = request.ConnectTimeout
 	}
-	return &Runner{health: c.Health, pool: upstream.New(upstream.Config{
+	cfg := upstream.Config{
 		Timeouts: c.Timeouts,
 		Dial: func(ctx context.Context, t upstream.Target) (net.Conn, error) {
 			return c.Dial(ctx, t.From, strings.TrimSuffix(t.Zone, insecure), t.Host, t.Port)
@@ -70,19 +73,22 @@ func New(c Config) *Runner {
 				InsecureSkipVerify: strings.HasSuffix(t.Zone, insecure), // as the operation's tlsConfig asks
 			}
 		},
-	})}
+	}
+	return &Runner{health: c.Health, pool: upstream.New(cfg), multi: multiplex.New(cfg)}
 }
 
 // Review closes the pooled connections that no longer stand. Calls under way
 // finish.
 func (r *Runner) Review(stands func(gateway, network, host string, c net.Conn) bool) {
-	r.pool.Review(func(t upstream.Target, c net.Conn) bool {
+	drop := func(t upstream.Target, c net.Conn) bool {
 		return !stands(t.From, strings.TrimSuffix(t.Zone, insecure), t.Host, c)
-	})
+	}
+	r.pool.Review(drop)
+	r.multi.Review(drop)
 }
 
 // Close closes every connection to a backend and waits for the calls to end.
-func (r *Runner) Close() error { return r.pool.Close() }
+func (r *Runner) Close() error { return errors.Join(r.pool.Close(), r.multi.Close()) }
 
 // Job is one operation to be carried out, with memory that the next one on the
 // same connection uses again.

@@ -35,7 +35,7 @@ func (r *Runner) aim(j *Job, in *operation.Integration) error {
 		}
 		t := &b.Targets[i]
 		j.Called.Backend, j.Called.Pick = b, i
-		j.call.Target = upstream.Target{Scheme: b.Protocol, Host: t.Host, Port: t.Port}
+		j.call.Target = upstream.Target{Scheme: request.Scheme(b, t), Host: t.Host, Port: t.Port}
 		if b.Network != nil {
 			j.call.Target.Zone = b.Network.Name
 		}
@@ -52,7 +52,7 @@ func (r *Runner) aim(j *Job, in *operation.Integration) error {
 	if in.Insecure {
 		j.call.Target.Zone += insecure
 	}
-	j.call.Timeout = request.CallTimeout(in, b)
+	j.call.Timeout, j.call.Stream = request.CallTimeout(in, b), request.StreamTimeout(in, b)
 	path, j.call.RawQuery, _ = strings.Cut(path, "?")
 	if in.AppendPath {
 		path = j.join(path, j.Verdict.Path)
