@@ -32,7 +32,7 @@ func (e *Engine) opened(ctx context.Context, nc net.Conn, x *exchange.Exchange) 
 	st.show(x.TLS, v)
 	switch serve := e.serves(v.component); {
 	case serve == nil:
-		return false
+		return e.speak(ctx, t, v, x)
 	default:
 		serve(ctx, nc, x.Origin)
 		return true

@@ -18,6 +18,7 @@ import (
 
 	"postern.dev/postern/engine/gateway/exchange"
 	"postern.dev/postern/engine/gateway/h1"
+	"postern.dev/postern/engine/gateway/h2"
 	"postern.dev/postern/engine/gateway/health"
 	"postern.dev/postern/engine/gateway/integration"
 	"postern.dev/postern/engine/gateway/observe/access"
@@ -69,7 +70,9 @@ type Engine struct {
 	o        Options
 	snapshot atomic.Pointer[snapshot.Snapshot]
 	server   h1.Server
+	h2       h2.Server
 	tls      *tls.Config
+	plain    *tls.Config // where HTTP/1.1 alone is spoken
 	asking   *tls.Config // for components that another serves
 	runner   *integration.Runner
 	health   *health.Prober
@@ -101,13 +104,16 @@ func New(o Options) *Engine {
 	e.server.Opened = e.opened
 	e.server.Refused = e.refused
 	e.server.Timeouts = o.Timeouts
+	e.h2.Handler, e.h2.Refused, e.h2.Timeouts = e.handle, e.refused, o.Timeouts
 	e.tls = &tls.Config{
 		MinVersion:         tls.VersionTLS12,
-		NextProtos:         []string{"http/1.1"},
+		NextProtos:         offersHTTP2,
 		GetConfigForClient: e.greet,
 		GetCertificate:     chosen,
 	}
-	e.asking = ask(e.tls)
+	e.plain = e.tls.Clone()
+	e.plain.GetConfigForClient, e.plain.NextProtos = nil, offersHTTP1
+	e.asking = ask(e.plain)
 	return e
 }
 
@@ -134,10 +140,11 @@ func (e *Engine) ServeConn(ctx context.Context, nc net.Conn, o *snapshot.Origin)
 		return errors.Join(ErrNoSnapshot, nc.Close())
 	}
 	defer e.connected(o).Close()
-	if o.Local.Port() != portHTTP {
-		nc = tls.Server(&vouched{Conn: nc, origin: o}, e.tls)
+	if o.Local.Port() == portHTTP {
+		return e.server.ServeConn(ctx, nc, o)
 	}
-	return e.server.ServeConn(ctx, nc, o)
+	v := &vouched{Conn: nc, origin: o}
+	return errors.Join(e.server.ServeConn(ctx, tls.Server(v, e.tls), o), v.failed)
 }
 
 // vouched carries the origin to where the handshake is answered, and what was
@@ -152,6 +159,9 @@ type vouched struct {
 	gateway     string // the Gateway's name
 	// domain asked for a client certificate, and bundle is what verified it.
 	domain, bundle string
+
+	// failed is why serving its streams failed.
+	failed error
 }
 
 // CloseWrite ends the sending side, where the connection can.
@@ -168,7 +178,7 @@ func (e *Engine) Connections() int { return e.server.Connections() }
 // Shutdown lets requests under way finish and closes everything; when ctx ends
 // first it closes the rest at once.
 func (e *Engine) Shutdown(ctx context.Context) error {
-	return errors.Join(e.server.Shutdown(ctx), e.health.Close(), e.runner.Close())
+	return errors.Join(e.h2.Shutdown(ctx), e.server.Shutdown(ctx), e.health.Close(), e.runner.Close())
 }
 
 // Close closes everything at once and waits. Requests under way do not wait for

@@ -21,6 +21,7 @@ type Record struct {
 	Time     time.Time
 	Revision int64
 	Origin   snapshot.Origin
+	Proto    exchange.Proto
 	TLS      bool
 	SNI      string
 	Host     string
@@ -70,7 +71,7 @@ func (r *recent) add(s *snapshot.Snapshot, x *exchange.Exchange, a *request.Arri
 	sl.mem = sl.mem[:0]
 	copy(sl.id[:], x.ID())
 	rec := Record{
-		ID: view(sl.id[:]), Time: x.Start, Origin: *x.Origin, TLS: x.TLS != nil, Code: code, Status: x.Response.Status,
+		ID: view(sl.id[:]), Time: x.Start, Origin: *x.Origin, Proto: x.Request.Proto, TLS: x.TLS != nil, Code: code, Status: x.Response.Status,
 	}
 	if s != nil {
 		rec.Revision = s.Revision

@@ -67,12 +67,16 @@ func (e *Engine) greet(h *tls.ClientHelloInfo) (*tls.Config, error) {
 	if c.certificate, err = e.o.Certificate(name); err != nil {
 		return nil, fmt.Errorf("gateway: the certificate for %s: %w", name, err)
 	}
+	offers := e.offers(component, endpoint)
 	if d := request.Authority(g, endpoint, h.ServerName); d != nil && component == snapshot.ComponentGateway {
 		c.domain, c.bundle = d.Name, d.ClientCA.Bundle
-		return e.mutual(d), nil
+		return e.mutual(d, offers), nil
 	}
 	if e.serves(component) != nil {
 		return e.asking, nil
+	}
+	if len(offers) == 1 {
+		return e.plain, nil
 	}
 	return nil, nil // the engine's own
 }
@@ -97,9 +101,9 @@ func chosen(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 // mutual is the configuration for a Domain that asks for client certificates.
 // Sessions are not taken up again: a ticket would carry a certificate from one
 // Domain to another, and past a change of its authorities.
-func (e *Engine) mutual(d *snapshot.Domain) *tls.Config {
+func (e *Engine) mutual(d *snapshot.Domain, offers []string) *tls.Config {
 	cfg := e.tls.Clone()
-	cfg.GetConfigForClient, cfg.SessionTicketsDisabled = nil, true
+	cfg.GetConfigForClient, cfg.SessionTicketsDisabled, cfg.NextProtos = nil, true, offers
 	if cfg.ClientCAs = d.ClientCA.Pool; cfg.ClientCAs == nil {
 		cfg.ClientCAs = x509.NewCertPool() // nil would be the system's
 	}

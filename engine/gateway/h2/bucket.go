@@ -1,0 +1,91 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package h2
+
+import (
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// What a client may send that costs it nothing and asks for nothing: PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA
+// and frames of unknown types. Requests, bodies and what the client is sent earn more of it.
+const (
+	freeBurst   = 1000
+	freeRate    = 50 // a second
+	earnRequest = 8
+	earnBytes   = 512 // one for each, of what is sent and received
+
+	// Of what is sent, little may be answers to the very frames that are counted, of 17 bytes at most. What is longer
+	// than one earns one, and what is longer than a few another.
+	longerThanOne = 17
+	longerThanFew = 64
+
+	// Streams that the client resets.
+	resetBurst = 400
+	resetRate  = 50 // a second
+)
+
+// bucket bounds how often something may happen.
+type bucket struct {
+	level, burst, rate float64
+	at                 time.Time
+}
+
+func (b *bucket) earn(n float64) { b.level = min(b.level+n, b.burst) }
+
+// take takes one, if there is one. The clock is looked at only when there is none.
+func (b *bucket) take() bool {
+	if b.level < 1 {
+		now := time.Now()
+		b.earn(now.Sub(b.at).Seconds() * b.rate)
+		b.at = now
+		if b.level < 1 {
+			return false
+		}
+	}
+	b.level--
+	return true
+}
+
+// affords counts a frame. When there were too many the connection is ended.
+func (g *guard) affords(kind http2.FrameType, length int) bool {
+	switch {
+	case kind == http2.FrameHeaders:
+		g.free.earn(earnRequest)
+		return true
+	case kind == http2.FrameData && length > 0:
+		g.free.earn(float64(length) / earnBytes)
+		return true
+	case kind == http2.FrameRSTStream:
+		if !g.resets.take() {
+			g.fail(ErrResets, http2.ErrCodeEnhanceYourCalm)
+			return false
+		}
+		return true
+	}
+	if g.free.level < 1 {
+		if n := g.earned.Swap(0); n > 0 {
+			g.free.earn(float64(n) / earnBytes)
+		}
+	}
+	if !g.free.take() {
+		g.fail(ErrFlood, http2.ErrCodeEnhanceYourCalm)
+		return false
+	}
+	return true
+}
+
+// earn counts what was sent in one go.
+func (g *guard) earn(n int) {
+	if n > longerThanOne {
+		n += earnBytes
+	}
+	if n > longerThanFew+earnBytes {
+		n += earnBytes
+	}
+	if n >= earnBytes {
+		g.earned.Add(int64(n))
+	}
+}

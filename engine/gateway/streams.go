@@ -1,0 +1,62 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+
+	"postern.dev/postern/engine/gateway/exchange"
+	"postern.dev/postern/engine/gateway/stream"
+	"postern.dev/postern/snapshot"
+)
+
+// The protocols that a handshake may agree on.
+const (
+	protocolHTTP1 = "http/1.1"
+	protocolHTTP2 = "h2"
+)
+
+var (
+	offersHTTP2 = []string{protocolHTTP2, protocolHTTP1}
+	offersHTTP1 = []string{protocolHTTP1}
+)
+
+// offers are the protocols that a handshake for a component is offered: one that
+// another serves speaks HTTP/1.1, and so does an Endpoint that is not told to
+// speak more.
+func (e *Engine) offers(c snapshot.Component, endpoint *snapshot.Endpoint) []string {
+	if c != snapshot.ComponentGateway || endpoint != nil && !endpoint.HTTP2 {
+		return offersHTTP1
+	}
+	return offersHTTP2
+}
+
+// speak serves a connection that agreed on HTTP/2. It reports whether it was one.
+func (e *Engine) speak(ctx context.Context, nc *tls.Conn, v *vouched, x *exchange.Exchange) bool {
+	if x.TLS.Protocol != protocolHTTP2 {
+		return false
+	}
+	v.failed = e.h2.ServeConn(ctx, nc, e.streams(x))
+	return true
+}
+
+// streams is what the streams of a connection have in common. Its exchange was
+// opened as that of any connection, and is left alone while they are served.
+func (e *Engine) streams(x *exchange.Exchange) stream.Conn {
+	own := e.state(x)
+	return stream.Conn{
+		Origin: x.Origin, TLS: x.TLS,
+		Begin: func(y *exchange.Exchange) { e.state(y).follow(own) },
+		End:   func(y *exchange.Exchange) { e.state(y).follow(&state{}) },
+	}
+}
+
+// follow makes st the state of a stream of the connection whose state is c.
+func (st *state) follow(c *state) {
+	st.component, st.admitted = c.component, c.admitted
+	st.listening, st.components = c.listening, c.components
+	st.cert, st.chain, st.bundle = c.cert, c.chain, c.bundle
+	st.slot = nil
+}
