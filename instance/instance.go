@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -32,6 +33,7 @@ import (
 	"postern.dev/postern/engine/dns"
 	"postern.dev/postern/engine/gateway"
 	"postern.dev/postern/engine/gateway/h1"
+	"postern.dev/postern/engine/gateway/observe"
 	"postern.dev/postern/engine/network/user"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
@@ -65,6 +67,10 @@ type Options struct {
 	// AllowEgress lists what may be dialled beyond the internet segment
 	// although it is loopback, private or link-local.
 	AllowEgress []netip.Prefix
+	// AccessLog is the file of the gateway's access log, "-" for Stdout; empty
+	// writes none.
+	AccessLog string
+	Stdout    io.Writer
 	// Trace, if set, sees each decision about a new flow.
 	Trace func(*flow.Verdict)
 	Log   *slog.Logger
@@ -88,6 +94,7 @@ type Instance struct {
 	network  *user.Fabric
 	dns      *dns.Resolver
 	gateway  *gateway.Engine
+	observed *observe.Telemetry
 	public   *public
 	acme     keeping
 	snap     *snapshot.Snapshot // newest published; under mu
@@ -189,12 +196,16 @@ func (i *Instance) startEngines() error {
 	if !listen.IsValid() {
 		listen = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
+	var err error
+	if i.observed, err = observe.Open(observe.Options{AccessLog: i.opts.AccessLog, Stdout: i.opts.Stdout, Log: i.opts.Log}); err != nil {
+		return err
+	}
 	i.gateway = gateway.New(gateway.Options{
+		AccessLog:   i.observed.Access,
 		Certificate: i.issuer.Certificate, Challenge: challenges{i}, Dial: i.dialBackend, Own: ownAddresses, Roots: i.roots, Now: i.opts.Now,
 		Management:    i.component((*control.Server).ServeManagement),
 		Configuration: i.component((*control.Server).ServeConfiguration),
 	})
-	var err error
 	i.network, err = user.New(user.Options{
 		Listen: listen, Resolve: i.resolve,
 		Serve: func(c net.Conn, o *snapshot.Origin) { i.serveConn(context.Background(), c, o) },
@@ -241,7 +252,7 @@ func (i *Instance) startControl(ctx context.Context, authority *pki.Authority) e
 	i.control, err = control.New(control.Options{
 		Registry: i.registry, Base: i.opts.Base, HubHost: hubHost, PublicPorts: i.opts.PublicPorts,
 		Certificate: i.issuer.Certificate, Loopback: i.issuer.Loopback,
-		Explain: i.explain, Matrix: i.matrix, Reach: i.reach, Request: i.request, Conditions: i.conditions,
+		Explain: i.explain, Matrix: i.matrix, Reach: i.reach, Request: i.request, Conditions: i.conditions, Metrics: i.metrics,
 		Authority: authority, Now: i.opts.Now, Log: i.opts.Log,
 	})
 	if err != nil {
@@ -317,6 +328,7 @@ func (i *Instance) Close() error {
 	if i.gateway != nil {
 		errs = append(errs, i.gateway.Close())
 	}
+	errs = append(errs, i.observed.Close())
 	if i.public != nil {
 		errs = append(errs, i.public.close())
 	}

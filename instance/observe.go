@@ -5,6 +5,7 @@ package instance
 
 import (
 	"postern.dev/postern/engine/gateway"
+	"postern.dev/postern/internal/exposition"
 	"postern.dev/postern/model"
 )
 
@@ -14,3 +15,22 @@ func (i *Instance) Recent(id string) (gateway.Record, bool) { return i.gateway.R
 
 // Resources returns the resources as they were last published.
 func (i *Instance) Resources() *model.Set { return i.registry.Published().Set() }
+
+// metrics writes what this process tells Prometheus beside what the management
+// plane knows of self-hosted gateways.
+func (i *Instance) metrics(t *exposition.Text) {
+	i.gateway.Metrics(t)
+	p := i.registry.Published()
+	applied := i.gateway.Applied().Unix()
+	t.Family("postern_configuration_revision", exposition.Gauge, "Revision of the configuration that is served.")
+	t.Sample(float64(p.Snapshot.Revision))
+	t.Family("postern_configuration_applied_timestamp_seconds", exposition.Gauge, "When it began to be served.")
+	t.Sample(float64(applied))
+	age := int64(0)
+	if i.registry.Head().Revision > p.Revision {
+		age = max(0, i.opts.Now().Unix()-applied)
+	}
+	t.Family("postern_configuration_age_seconds", exposition.Gauge, "For how long what is served is not what is stored; 0 if it is.")
+	t.Sample(float64(age))
+	t.Process()
+}

@@ -25,6 +25,7 @@ import (
 // serverFlags are the flags of postern server as they were written.
 type serverFlags struct {
 	data, base, segment, management, wireguard, public string
+	accessLog                                          string
 	publicPorts, egress, etcd                          []string
 	verbose                                            bool
 }
@@ -48,6 +49,7 @@ func newServerCommand(a *app) *cobra.Command {
 			if f.verbose {
 				level = slog.LevelDebug
 			}
+			o.Stdout = a.out
 			o.Log = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))
 			return a.serve(cmd.Context(), o)
 		},
@@ -62,6 +64,7 @@ func newServerCommand(a *app) *cobra.Command {
 	fl.StringVar(&f.public, "public", "", "offer the Gateways' published ports on this address")
 	fl.StringSliceVar(&f.publicPorts, "public-ports", nil, "move published ports: 443=8443,...")
 	fl.StringSliceVar(&f.egress, "allow-egress", nil, "prefix that Hosts and APIs may reach through this server although it is not public; may be repeated")
+	fl.StringVar(&f.accessLog, "access-log", "", "file of the gateway's access log, or - for standard output; SIGHUP opens it again")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log more")
 	return c
 }
@@ -82,7 +85,7 @@ func (a *app) serve(ctx context.Context, o instance.Options) error {
 
 // options reads the flags.
 func (f *serverFlags) options() (instance.Options, error) {
-	o := instance.Options{Data: f.data, Base: f.base, Management: f.management, Cluster: f.etcd, PublicPorts: map[uint16]uint16{}}
+	o := instance.Options{Data: f.data, Base: f.base, Management: f.management, Cluster: f.etcd, AccessLog: f.accessLog, PublicPorts: map[uint16]uint16{}}
 	var errs []error
 	var err error
 	if o.Segment, err = netip.ParsePrefix(f.segment); err != nil {

@@ -78,6 +78,7 @@ type Engine struct {
 	health   *health.Prober
 	recent   recent
 	meter    *metric.Set
+	applied  atomic.Int64 // Unix nanoseconds
 }
 
 // ErrNoSnapshot is returned for connections before the first Swap: a gateway
@@ -123,6 +124,7 @@ func New(o Options) *Engine {
 func (e *Engine) Swap(s *snapshot.Snapshot) {
 	e.meter.Apply(s)
 	e.snapshot.Store(s)
+	e.applied.Store(e.o.Now().UnixNano())
 	e.health.Apply(s)
 	e.Review()
 }

@@ -166,6 +166,9 @@ func (e *Engine) Metrics(t *exposition.Text) {
 	}
 }
 
+// Applied is when the snapshot was put in place that is served.
+func (e *Engine) Applied() time.Time { return time.Unix(0, e.applied.Load()) }
+
 // connected counts a connection until the function that it returns is called.
 func (e *Engine) connected(o *snapshot.Origin) *metric.Connections {
 	c := e.meter.Connections(metric.ListenerOf(o), metric.HTTP1)
