@@ -196,6 +196,7 @@ type node struct {
 	*selfhosted.Gateway
 	t             *testing.T
 	plain, secure string
+	metrics       string // if they are served
 	log           *buffer
 }
 
@@ -232,6 +233,13 @@ func start(t *testing.T, ca *authority, p *plane, settings ...string) *node {
 	n := &node{t: t, log: &buffer{}}
 	n.Gateway, err = selfhosted.Start(t.Context(), selfhosted.Options{
 		Settings: s, Notes: notes, Version: "test", Log: eventlog.New(n.log, s.Log, false),
+		Listen: func(network, address string) (net.Listener, error) {
+			l, err := net.Listen(network, address)
+			if err == nil {
+				n.metrics = l.Addr().String() // they are the last
+			}
+			return l, err
+		},
 		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 			host, _, err := net.SplitHostPort(address)
 			if err != nil {
@@ -289,7 +297,7 @@ func (n *node) ask(url, host string) string {
 // logs waits until the log holds a text.
 func (n *node) logs(text string) {
 	n.t.Helper()
-	for end := time.Now().Add(15 * time.Second); ; {
+	for end := time.Now().Add(time.Minute); ; {
 		if strings.Contains(n.log.String(), text) {
 			return
 		}
