@@ -31,6 +31,9 @@ type place struct {
 	apiID  string
 	// host is the Host that is called by its address, if one is.
 	host string
+	// control is the Gateway to whose management plane this leads, where only the
+	// control link of its self-hosted gateways is asked about.
+	control string
 }
 
 // named is a URL with the header that it needs, as places are listed.

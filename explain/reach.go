@@ -6,6 +6,7 @@ package explain
 import (
 	"net/netip"
 	"sort"
+	"strings"
 
 	"postern.dev/postern/decide/flow"
 	"postern.dev/postern/decide/name"
@@ -48,31 +49,54 @@ func reach(w *World, questions ...*trail) *Reachability {
 	r.places, more = places(s)
 	names, most := sources(s)
 	r.Sampled = more || most
+	links, callers := controlPlaces(w)
+	r.places = append(r.places, links...)
 	for i := range r.places {
 		r.column[r.places[i].to] = i
 	}
+	free := map[string]bool{} // who asks the questions, asks for everything
 	for _, t := range questions {
-		names = append(names, t.from.name)
-		if p := t.place(); r.column[p.to] == 0 && (len(r.places) == 0 || r.places[0].to != p.to) {
+		names, free[t.from.name] = append(names, t.from.name), true
+		p := t.place()
+		if i, ok := r.column[p.to]; ok {
+			r.places[i].control = "" // and what they ask for is asked by everybody
+		}
+		if r.column[p.to] == 0 && (len(r.places) == 0 || r.places[0].to != p.to) {
 			r.column[p.to] = len(r.places)
 			r.places = append(r.places, p)
 		}
 	}
-	for _, n := range names {
+	for _, n := range append(names, callers...) {
 		if src, ok := r.j.source(n); ok {
 			if _, twice := r.row[src.name]; !twice {
 				r.row[src.name] = len(r.sources)
-				r.sources = append(r.sources, *src)
+				src := *src
+				src.linkOnly = src.selfHosted != nil && !free[src.name]
+				r.sources = append(r.sources, src)
 			}
 		}
 	}
 	r.allowed = make([]bool, len(r.sources)*len(r.places))
 	for i := range r.sources {
 		for k := range r.places {
-			r.allowed[i*len(r.places)+k] = r.j.reaches(&r.sources[i], &r.places[k])
+			r.allowed[i*len(r.places)+k] = r.asks(i, k) && r.j.reaches(&r.sources[i], &r.places[k])
 		}
 	}
 	return r
+}
+
+// asks tells whether a caller is asked about a place: for the control link of
+// self-hosted gateways those are they and the internet, which nobody means to let
+// in there.
+func (r *Reachability) asks(source, place int) bool {
+	from, p := &r.sources[source], &r.places[place]
+	switch {
+	case p.control == "":
+		return !from.linkOnly
+	case from.selfHosted != nil:
+		return from.selfHosted.Spec.Gateway == p.control
+	}
+	return from.name == internet || strings.HasPrefix(from.name, internet+"/")
 }
 
 // place is what the question asks for: its URL as a plain GET would.
@@ -107,7 +131,7 @@ func (r *Reachability) beyond(other *Reachability) []answer.Opening {
 				continue
 			}
 			p := &r.places[k]
-			if known && rows[k] >= 0 {
+			if known && rows[k] >= 0 && other.asks(row, rows[k]) {
 				if other.allowed[row*len(other.places)+rows[k]] {
 					continue
 				}

@@ -292,3 +292,67 @@ func (t *trail) exposing() {
 		}
 	}
 }
+
+// The bounds of what is asked of control links.
+const (
+	// maxLinks is how many self-hosted gateways are asked about.
+	maxLinks = 32
+	// maxAddresses is how many addresses one of them on the internet may have.
+	maxAddresses = 4
+)
+
+// controlPlaces are the ways of self-hosted gateways to their management planes,
+// and these gateways as callers: of those that stand at the same place one.
+func controlPlaces(w *World) (ps []place, callers []string) {
+	gateways, seen := map[string]bool{}, map[[2]string]bool{}
+	for _, g := range model.All[*model.SelfHostedGateway](w.Set) {
+		at := [2]string{g.Spec.Gateway, g.Spec.Attach}
+		if w.Snapshot().Gateways[g.Spec.Gateway] == nil || seen[at] || len(seen) == maxLinks {
+			continue
+		}
+		seen[at] = true
+		from := "selfhosted/" + g.Metadata.Name
+		callers = append(callers, from)
+		if g.Spec.Attach == "" {
+			for _, a := range admitted(w.Set) {
+				callers = append(callers, from+"/"+a.String())
+			}
+		}
+		if gateways[g.Spec.Gateway] {
+			continue
+		}
+		gateways[g.Spec.Gateway] = true
+		for _, way := range configuration.Ways(g.Spec.Gateway, w.Snapshot().Base) {
+			c := controlWay{host: way.Host, port: way.Port}
+			if t, err := parseTarget("https://" + c.String() + pathServiceStatus); err == nil {
+				ps = append(ps, place{to: c.url(), target: t, control: g.Spec.Gateway})
+			}
+		}
+	}
+	return ps, callers
+}
+
+// url is what the way is asked by.
+func (c *controlWay) url() string {
+	if c.port == 443 {
+		return "https://" + c.host + pathServiceStatus
+	}
+	return "https://" + c.String() + pathServiceStatus
+}
+
+// admitted are addresses that a rule admits by themselves: that of a self-hosted
+// gateway on the internet is nowhere else.
+func admitted(set *model.Set) []netip.Addr {
+	var out []netip.Addr
+	for _, g := range model.All[*model.SecurityGroup](set) {
+		for i := range g.Spec.Rules {
+			for _, from := range g.Spec.Rules[i].From {
+				p, err := netip.ParsePrefix(from)
+				if err == nil && p.IsSingleIP() && !p.Addr().IsPrivate() && !slices.Contains(out, p.Addr()) && len(out) < maxAddresses {
+					out = append(out, p.Addr())
+				}
+			}
+		}
+	}
+	return out
+}

@@ -27,6 +27,8 @@ type source struct {
 	// standsFor says that its address on the internet is not known.
 	selfHosted *model.SelfHostedGateway
 	standsFor  bool
+	// linkOnly says that it is asked about for its control link alone.
+	linkOnly bool
 }
 
 // defaultInternet is the caller on the internet when none is named.

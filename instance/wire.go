@@ -146,6 +146,9 @@ func (i *Instance) world(set *model.Set, r *compile.Result) *explain.World {
 		Set: set, Result: r, Evidence: "enforced", Now: i.opts.Now(),
 		LinkUp: func(l *snapshot.Link) bool { return i.network.LinkUp(l.Network.Name, l.Name) },
 	}
+	if c := i.plane.Load(); c != nil {
+		w.Access = c.Access
+	}
 	w.Try = func(c model.Change) (*explain.World, error) {
 		next, _, err := model.Admit(set, c, model.Options{
 			IDs: model.NamedIDs(), Base: i.opts.Base, Internet: i.opts.Segment, Deployments: true, Server: true,
@@ -164,9 +167,6 @@ func (i *Instance) world(set *model.Set, r *compile.Result) *explain.World {
 func (i *Instance) enforced(set *model.Set, r *compile.Result) *explain.World {
 	w := i.world(set, r)
 	w.Probe, w.Health, w.Lookup = i.probe, i.healthOf, i.lookUp
-	if c := i.plane.Load(); c != nil {
-		w.Access = c.Access
-	}
 	return w
 }
 
