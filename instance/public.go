@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"postern.dev/postern/internal/crew"
 	"postern.dev/postern/internal/limited"
 	"postern.dev/postern/snapshot"
 )
@@ -31,6 +32,7 @@ type public struct {
 	failures  map[uint16]error        // why a published port has no listener
 	purpose   map[uint16]string       // what a published port is for
 	wait      sync.WaitGroup
+	crew      crew.Crew // serves the connections
 }
 
 // The bounds of the connections on real sockets: maxPublic in all, eachPublic from
@@ -166,7 +168,11 @@ func (p *public) leave(g *snapshot.Gateway, port uint16) bool {
 }
 
 func (p *public) listen(port uint16) error {
-	l, err := net.Listen("tcp", p.real(port).String())
+	cfg := net.ListenConfig{}
+	if port == 80 {
+		cfg.KeepAlive = -1 // in clear there are but requests, and no wait for one is without end
+	}
+	l, err := cfg.Listen(p.ctx, "tcp", p.real(port).String())
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
@@ -214,7 +220,7 @@ func (p *public) serve(l net.Listener, port uint16) {
 			_ = c.Close() // too many are open; there is nobody to tell
 			continue
 		}
-		p.wait.Go(func() {
+		p.crew.Go(func() {
 			defer p.open.Leave(o.Source.Addr())
 			p.i.serveConn(p.ctx, c, o)
 		})
@@ -230,5 +236,6 @@ func (p *public) close() error {
 	}
 	p.mu.Unlock()
 	p.wait.Wait()
+	p.crew.Wait()
 	return errors.Join(errs...)
 }

@@ -5,7 +5,6 @@ package gateway
 
 import (
 	"crypto/x509"
-	"strings"
 
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/engine/gateway/exchange"
@@ -185,16 +184,21 @@ func (st *state) identify(x *exchange.Exchange) {
 	h.Set("x-postern-request-id", x.ID())
 }
 
-// extend makes the extended request id from the plain one.
+// extend makes the extended request id from the plain one: 15 characters of 6
+// bits of its digest, and one that fills up.
 func (st *state) extend(x *exchange.Exchange) {
 	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	id := x.ID()
 	at := uint64(14695981039346656037)
+	for i := 0; i+4 <= len(id); i += 4 {
+		at = (at ^ uint64(id[i]) ^ uint64(id[i+1])<<8 ^ uint64(id[i+2])<<16 ^ uint64(id[i+3])<<24) * 0x9e3779b97f4a7c15
+		at ^= at >> 29
+	}
 	for i := range len(st.extended) - 1 {
-		for _, c := range []byte(id[2*i : 2*i+4]) {
-			at = (at ^ uint64(c)) * 1099511628211
+		if i == 8 {
+			at = (at ^ at>>32) * 0xbf58476d1ce4e5b9 // 8 of them are most of its bits
 		}
-		st.extended[i] = digits[at>>58]
+		st.extended[i] = digits[at>>(58-6*(i&7))&63]
 	}
 	st.extended[len(st.extended)-1] = '='
 }
@@ -223,6 +227,3 @@ func (e *Engine) refused(x *exchange.Exchange, why *grammar.Error) {
 	}
 	st.slot = e.recent.add(e.snapshot.Load(), x, a, request.CodeAccepted)
 }
-
-// clone copies a view so that it can be kept.
-func clone(s string) string { return strings.Clone(s) }

@@ -43,20 +43,33 @@ type Record struct {
 
 // recent remembers the last requests in slots whose memory is used again and
 // again. Each slot has a lock, which nobody else wants unless someone looks or
-// the ring has come round within one request.
+// the ring has come round within one request. A slot is small: by the time that
+// its turn comes again it is in no cache any longer.
 type recent struct {
 	slots []slot
 	next  atomic.Uint64
 }
 
 type slot struct {
-	mu  sync.Mutex
-	r   Record
-	mem []byte // what the strings of r point into
-	id  [36]byte
+	mu       sync.Mutex
+	tls      bool
+	hasAPIID bool
+	hasKey   bool
+	proto    exchange.Proto
+	status   int32
+	lengths  [texts]uint16 // of the texts in mem, one after the other
+	id       [36]byte
+	mem      []byte
+	time     time.Time
+	revision int64
+	origin   *snapshot.Origin
+	code     string
 }
 
-// longest bounds what is kept of one field. It is what the grammar admits of a
+// texts is how many there are in a slot.
+const texts = 9
+
+// longest bounds what is kept of one text. It is what the grammar admits of a
 // target, and of all fields together: part of a path would be judged as another
 // path.
 const longest = 10240
@@ -67,54 +80,54 @@ func (r *recent) add(s *snapshot.Snapshot, x *exchange.Exchange, a *request.Arri
 	if !sl.mu.TryLock() {
 		return nil // it is being read; the newer request is not worth waiting for
 	}
-	defer sl.mu.Unlock()
-	sl.mem = sl.mem[:0]
 	copy(sl.id[:], x.ID())
-	rec := Record{
-		ID: view(sl.id[:]), Time: x.Start, Origin: *x.Origin, Proto: x.Request.Proto, TLS: x.TLS != nil, Code: code, Status: x.Response.Status,
-	}
+	sl.time, sl.origin, sl.tls, sl.code, sl.status = x.Start, x.Origin, x.TLS != nil, code, int32(x.Response.Status)
+	sl.proto, sl.revision, sl.hasAPIID, sl.hasKey = x.Request.Proto, 0, false, false
 	if s != nil {
-		rec.Revision = s.Revision
+		sl.revision = s.Revision
 	}
-	need := 0
-	fields := [...]struct {
-		to   *string
-		from string
-	}{
-		{&rec.Host, x.Request.Authority},
-		{&rec.Method, x.Request.Method},
-		{&rec.Path, x.Request.Target},
-		{&rec.SNI, ""},
-		{&rec.APIID, ""},
-		{&rec.Override, ""},
-		{&rec.UserAgent, ""},
-		{&rec.Referer, ""},
-		{&rec.ClientCertSubject, ""},
-	}
+	sl.mem = sl.mem[:0]
+	sl.keep(0, x.Request.Authority)
+	sl.keep(1, x.Request.Method)
+	sl.keep(2, x.Request.Target)
+	clear(sl.lengths[3:])
 	if x.TLS != nil {
-		fields[3].from = x.TLS.ServerName
+		sl.keep(3, x.TLS.ServerName)
 	}
 	if a != nil {
-		rec.HasAPIID, rec.HasKey = a.HasAPIID, a.HasKey
-		fields[4].from, fields[5].from, fields[6].from, fields[7].from = a.APIID, a.Override, a.UserAgent, a.Referer
+		sl.hasAPIID, sl.hasKey = a.HasAPIID, a.HasKey
+		sl.keep(4, a.APIID)
+		sl.keep(5, a.Override)
+		sl.keep(6, a.UserAgent)
+		sl.keep(7, a.Referer)
 		if a.ClientCert != nil {
-			fields[8].from = a.ClientCert.Subject
+			sl.keep(8, a.ClientCert.Subject)
 		}
 	}
-	for i := range fields {
-		fields[i].from = fields[i].from[:min(len(fields[i].from), longest)]
-		need += len(fields[i].from)
-	}
-	if cap(sl.mem) < need {
-		sl.mem = make([]byte, 0, need+64)
-	}
-	for _, f := range fields {
-		at := len(sl.mem)
-		sl.mem = append(sl.mem, f.from...)
-		*f.to = view(sl.mem[at:])
-	}
-	sl.r = rec
+	sl.mu.Unlock()
 	return sl
+}
+
+// keep adds text n behind those before it.
+func (sl *slot) keep(n int, text string) {
+	text = text[:min(len(text), longest)]
+	sl.lengths[n] = uint16(len(text))
+	sl.mem = append(sl.mem, text...)
+}
+
+// record is what the slot holds, in memory of its own.
+func (sl *slot) record() Record {
+	r := Record{
+		ID: string(sl.id[:]), Time: sl.time, Revision: sl.revision, Origin: *sl.origin, Proto: sl.proto, TLS: sl.tls,
+		HasAPIID: sl.hasAPIID, HasKey: sl.hasKey, Code: sl.code, Status: int(sl.status),
+	}
+	rest := string(sl.mem)
+	for n, to := range [texts]*string{
+		&r.Host, &r.Method, &r.Path, &r.SNI, &r.APIID, &r.Override, &r.UserAgent, &r.Referer, &r.ClientCertSubject,
+	} {
+		*to, rest = rest[:sl.lengths[n]], rest[sl.lengths[n]:]
+	}
+	return r
 }
 
 // answered notes with which status a request was answered after all, and
@@ -125,10 +138,10 @@ func (sl *slot) answered(id string, status int) bool {
 	}
 	sl.mu.Lock()
 	defer sl.mu.Unlock()
-	if sl.r.ID != id {
+	if string(sl.id[:]) != id {
 		return false
 	}
-	sl.r.Status = status
+	sl.status = int32(status)
 	return true
 }
 
@@ -138,13 +151,9 @@ func (e *Engine) Recent(id string) (Record, bool) {
 	for i := range e.recent.slots {
 		sl := &e.recent.slots[i]
 		sl.mu.Lock()
-		if sl.r.ID == id && id != "" {
-			r := sl.r
-			for _, s := range [...]*string{&r.ID, &r.Host, &r.Method, &r.Path, &r.SNI, &r.APIID, &r.Override, &r.UserAgent, &r.Referer, &r.ClientCertSubject} {
-				*s = clone(*s)
-			}
-			sl.mu.Unlock()
-			return r, true
+		if sl.origin != nil && string(sl.id[:]) == id {
+			defer sl.mu.Unlock()
+			return sl.record(), true
 		}
 		sl.mu.Unlock()
 	}
