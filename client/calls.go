@@ -172,6 +172,25 @@ func (c *Client) CreateToken(ctx context.Context, t wire.NewToken) (out wire.Cre
 	return out, err
 }
 
+// CreateKey issues an API key for a Subscription; the answer alone shows it.
+func (c *Client) CreateKey(ctx context.Context, subscription string, k wire.NewKey) (out wire.CreatedKey, err error) {
+	_, err = c.do(ctx, request{method: http.MethodPost, path: []string{model.KindSubscription.Plural(), subscription, "keys"}, body: k}, &out)
+	return out, err
+}
+
+// Keys lists API keys.
+func (c *Client) Keys(ctx context.Context) ([]wire.Key, error) {
+	var out wire.Keys
+	_, err := c.do(ctx, request{method: http.MethodGet, path: []string{"keys"}}, &out)
+	return out.Items, err
+}
+
+// RevokeKey revokes an API key by its id.
+func (c *Client) RevokeKey(ctx context.Context, id string) error {
+	_, err := c.do(ctx, request{method: http.MethodDelete, path: []string{"keys", id}}, nil)
+	return err
+}
+
 // RotateKey makes one key of a SelfHostedGateway anew.
 func (c *Client) RotateKey(ctx context.Context, name, key string) (out wire.Rotated, err error) {
 	_, err = c.do(ctx, request{method: http.MethodPost, path: []string{model.KindSelfHosted.Plural(), name, "rotate"}, body: wire.Rotation{Key: key}}, &out)

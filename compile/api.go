@@ -80,7 +80,6 @@ func (b *build) api(a *model.API) {
 		g.Hosts[host] = &snapshot.Host{Kind: snapshot.HostAssociated, Name: host, API: x, Endpoint: e}
 	}
 	b.unserved(a, "spec.plugins", len(a.Spec.Plugins) > 0, "")
-	b.unserved(a, "spec.keyRequired", a.Spec.KeyRequired, ": no keys can be issued, and calls are answered 403")
 	g.APIs[x.ID] = x
 	g.Hosts[x.Host] = &snapshot.Host{Kind: snapshot.HostExecuteAPI, Name: x.Host, API: x}
 	b.out.APIs[x.Name] = x
@@ -103,7 +102,10 @@ func (b *build) stage(s *model.Stage, lines map[string]*line) {
 	st := &snapshot.Stage{Name: short, API: x, Variables: s.Spec.Variables, Index: b.stages, AccessLog: b.accessLog(s, x.Gateway.AccessLog, s.Spec.AccessLog)}
 	b.stages++
 	x.Stages[short] = st
-	b.unserved(s, "spec.throttle", s.Spec.Throttle != nil, "; calls are not limited")
+	st.Meter = snapshot.NoMeter
+	if st.Throttle = throttle(s.Spec.Throttle); st.Throttle != nil {
+		st.Qualified, st.Meter = s.Metadata.Name, b.meter("Stage/"+x.ID+"/"+short)
+	}
 	b.unserved(s, "spec.canary", len(s.Spec.Canary) > 0, "; all calls go to the Deployment")
 
 	follows := s.Spec.Deployment == model.Latest || s.Spec.AutoDeploy
@@ -191,7 +193,7 @@ func (b *build) deployment(a *snapshot.API, spec *model.APISpec, number int) (*s
 		}
 		return &snapshot.Deployment{
 			Number: number, Policy: policy, Operations: doc.Table,
-			DisableExecuteAPIEndpoint: spec.DisableExecuteAPIEndpoint,
+			DisableExecuteAPIEndpoint: spec.DisableExecuteAPIEndpoint, KeyRequired: spec.KeyRequired,
 		}, nil
 	})
 }

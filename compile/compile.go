@@ -153,6 +153,7 @@ func (c *Compiler) Compile(set *model.Set, opts Options) *Result {
 	b.routes()
 	b.placed()
 	b.apis()
+	b.subscriptions()
 	b.unreached()
 	b.domains()
 	b.selfHosted()

@@ -30,8 +30,8 @@ func Assign(set *model.Set, name string, f Facts) (*Document, error) {
 
 // Assignments tell what each SelfHostedGateway of a Set is assigned: its
 // Gateway, APIs that Endpoints alone do not serve, their Stages, the Deployments
-// that these serve, the Backends that these use, and the Domains that map the
-// APIs; of all that only what a gateway next to its backends needs. It is safe
+// that these serve, the Backends that these use, the Domains that map the APIs,
+// and the Products and Subscriptions whose keys open them; of all that only what a gateway next to its backends needs. It is safe
 // for concurrent use.
 type Assignments struct {
 	set         *model.Set
@@ -40,6 +40,7 @@ type Assignments struct {
 	newest      map[string]*model.Deployment
 	deployments map[string]*model.Deployment // by name
 	domains     map[string][]*model.Domain   // by API
+	keyed
 
 	mu sync.Mutex
 	// encoded are resources that are the same for all who are assigned them,
@@ -73,6 +74,7 @@ func Read(set *model.Set, f Facts, before *Assignments) *Assignments {
 			a.newest[d.Spec.API] = d
 		}
 	}
+	a.keyed = readKeyed(set)
 	for _, d := range model.All[*model.Domain](set) {
 		for i, m := range d.Spec.Mappings {
 			if !slices.ContainsFunc(d.Spec.Mappings[:i], func(x model.Mapping) bool { return x.API == m.API }) {
@@ -119,9 +121,6 @@ func (c *collection) all(g *model.SelfHostedGateway) error {
 	if !ok {
 		return fmt.Errorf("there is no Gateway %q", g.Spec.Gateway)
 	}
-	if err := c.add(gateway, placeless); err != nil {
-		return err
-	}
 	for _, name := range g.Spec.APIs {
 		api, ok := model.Get[*model.API](c.set, name)
 		if !ok || api.Spec.Type == model.Private || api.Spec.Gateway != g.Spec.Gateway {
@@ -139,7 +138,11 @@ func (c *collection) all(g *model.SelfHostedGateway) error {
 			}
 		}
 	}
-	return nil
+	keys, err := c.keys()
+	if err != nil {
+		return err
+	}
+	return c.gateway(gateway, keys)
 }
 
 // api adds an API with what serves it. Its own document is left out: Stages

@@ -79,7 +79,7 @@ func (d *describer) operation(rt route, at, id string, k model.Kind) object {
 	switch {
 	case rt.answer == nil:
 		status = "204"
-	case rt.id == "create" || rt.id == "createToken" || rt.id == "deploy":
+	case rt.id == "create" || rt.id == "createToken" || rt.id == "createKey" || rt.id == "deploy":
 		status = "201"
 	}
 	ok := object{"description": "Done."}

@@ -99,6 +99,19 @@ func routes() []route {
 			answer:  wire.RevokedAccess{}, handle: revokeAccess,
 		},
 		{
+			method: "POST", path: "/v1/subscriptions/{name}/keys", id: "createKey", operation: token.Publish,
+			summary: "Issues an API key for a Subscription and shows it this once.",
+			body:    wire.NewKey{}, answer: wire.CreatedKey{}, handle: createKey,
+		},
+		{
+			method: "GET", path: "/v1/keys", id: "listKeys", operation: token.Read,
+			summary: "Lists the API keys that were issued, without the keys themselves.", answer: wire.Keys{}, handle: listKeys,
+		},
+		{
+			method: "DELETE", path: "/v1/keys/{id}", id: "revokeKey", operation: token.Publish,
+			summary: "Revokes an API key.", handle: revokeKey,
+		},
+		{
 			method: "POST", path: "/v1/tokens", id: "createToken", operation: token.Grant,
 			summary: "Makes a token and shows it this once.",
 			body:    wire.NewToken{}, answer: wire.CreatedToken{}, handle: createToken,

@@ -102,6 +102,10 @@ func specOf(o model.Object) any {
 		return o.Spec
 	case *model.Zone:
 		return o.Spec
+	case *model.Product:
+		return o.Spec
+	case *model.Subscription:
+		return o.Spec
 	case *model.SecurityGroupAuthorization:
 		return o.Spec
 	}

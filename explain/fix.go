@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"postern.dev/postern/decide/flow"
+	"postern.dev/postern/decide/request"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
 )
@@ -157,7 +158,7 @@ func (w *chain) undoes(c *change) bool {
 }
 
 func same(a, b *answer.Question) bool {
-	return a.Method == b.Method && a.URL == b.URL && slices.Equal(a.Headers, b.Headers)
+	return a.Method == b.Method && a.URL == b.URL && a.KeyOf == b.KeyOf && slices.Equal(a.Headers, b.Headers)
 }
 
 // opposite tells whether operations set a switch that others set, or take out
@@ -311,7 +312,12 @@ func propose(t *trail, s stop) []change {
 	case "policy":
 		return proposePolicy(t, s)
 	case "auth":
+		if s.code == request.CodeKeyMissing || s.code == request.CodeKeyUnknown {
+			return proposeKey(t)
+		}
 		return proposeToken(t)
+	case "limit":
+		return proposeLimit(t, s)
 	}
 	return nil
 }

@@ -98,6 +98,7 @@ func (t *trail) judged(a request.Arrival, known int) {
 	w := &web{arrival: a}
 	t.web = w
 	w.verdict = request.Judge(t.s, &w.arrival, true)
+	t.supposeKey(w)
 	v := &w.verdict
 	for i, s := range v.Steps() {
 		if i < known {
@@ -109,6 +110,9 @@ func (t *trail) judged(a request.Arrival, known int) {
 		}
 		if r := s.Rule(); !r.IsZero() {
 			h.Rule = wireRule(&r)
+		}
+		if h.Layer == answer.LayerLimit {
+			h.Evidence = t.limitEvidence(&s)
 		}
 		if h.Layer == answer.LayerPolicy || s.Policy != nil {
 			h.In = t.policyInput(&s)
@@ -205,7 +209,7 @@ func (t *trail) arrival() request.Arrival {
 		t.assume("the authorities of Domain/" + d.Name + " vouch for the certificate of " + t.q.ClientCertSubject)
 	}
 	a.APIID, a.HasAPIID = header(&t.q, apiIDHeader)
-	a.Key, a.HasKey = header(&t.q, "x-api-key")
+	t.keys(&a)
 	a.Override, _ = header(&t.q, "x-http-method-override")
 	a.UserAgent, _ = header(&t.q, "user-agent")
 	a.Referer, _ = header(&t.q, "referer")

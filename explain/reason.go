@@ -87,10 +87,10 @@ func (t *trail) webReason(s *request.Step) string {
 		return s.Component.String() + " has no policy of its own and lets every call through."
 	}
 	switch s.Code {
-	case request.CodeKeyMissing:
-		return "The operation needs an API key, and the request has no x-api-key."
-	case request.CodeKeyUnknown:
-		return "The operation needs an API key, and the one in x-api-key was not issued here."
+	case request.CodeKeyOK, request.CodeKeyMissing, request.CodeKeyUnknown:
+		return t.keyReason(s, note)
+	case request.CodeLimitOK, request.CodeThrottled, request.CodeQuota:
+		return t.limitReason(s)
 	}
 	return s.Component.String() + ": " + s.Code + note + "."
 }

@@ -363,7 +363,7 @@ func follow(t *testing.T, s *scenario, f *answer.Fix, w *explain.World, q answer
 			delete(down, strings.TrimPrefix(word[3], "link/"))
 		case "server":
 			allowed = append(allowed, netip.MustParsePrefix(word[3]))
-		case "apply", "get", "describe":
+		case "apply", "get", "describe", "key":
 		default:
 			t.Fatalf("%q: no such command", c)
 		}
@@ -373,6 +373,9 @@ func follow(t *testing.T, s *scenario, f *answer.Fix, w *explain.World, q answer
 			q.Method = r.Method
 		}
 		q.URL = r.URL
+		if r.KeyOf != "" {
+			q.KeyOf = r.KeyOf
+		}
 		q.Headers = slices.DeleteFunc(slices.Clone(q.Headers), func(h answer.Header) bool {
 			_, set := r.Headers[strings.ToLower(h.Name)]
 			return set || slices.Contains(r.Without, strings.ToLower(h.Name))

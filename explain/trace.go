@@ -85,6 +85,9 @@ func follow(w *World, q answer.Question, ask *live, known names) (*trail, error)
 	if t.shown, err = certificates(q.ClientCert); err != nil {
 		return nil, err
 	}
+	if err := t.knowsKey(); err != nil {
+		return nil, err
+	}
 	t.assume(w.Assumed...)
 	t.assume(w.Result.Assumptions...)
 	t.theCaller()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"postern.dev/postern/compile"
+	"postern.dev/postern/decide/limit"
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/model"
@@ -50,6 +51,13 @@ type World struct {
 	// Access tells what a self-hosted gateway can authenticate with; nil where no
 	// server knows.
 	Access func(selfHosted string) answer.Access
+	// Meters tells what the requests of keys and Stages have used up, as the
+	// snapshot counts them; nil where no server runs. To take from them uses
+	// nothing up.
+	Meters func(*snapshot.Snapshot) []*limit.Meter
+	// Limited is what a request that has happened was refused by; zero if by no
+	// limit. It is nil for questions about what would happen.
+	Limited *Limited
 	// Assumed lists what is taken for granted about tunnels and backends.
 	Assumed []string
 	// Now is the time of the request.

@@ -20,8 +20,9 @@ import (
 
 // question is a request that has happened, asked again. It names the address
 // that was called where the name does not lead the caller there: callers may
-// know addresses by other ways than ours.
-func question(s *snapshot.Snapshot, r gateway.Record) answer.Question {
+// know addresses by other ways than ours. subscription is the one whose key was
+// shown; of the key itself nothing is remembered.
+func question(s *snapshot.Snapshot, r gateway.Record, subscription string) answer.Question {
 	q := answer.Question{From: "internet/" + r.Origin.Source.Addr().String(), Method: r.Method, Insecure: true, ClientCertSubject: r.ClientCertSubject}
 	switch {
 	case r.Origin.Host != "":
@@ -66,6 +67,9 @@ func question(s *snapshot.Snapshot, r gateway.Record) answer.Question {
 	}
 	add("host", r.Host, r.Host != authority)
 	add("x-apigw-api-id", r.APIID, r.HasAPIID)
+	if s.Subscriptions[subscription] != nil {
+		q.KeyOf = subscription
+	}
 	add("x-api-key", "redacted", r.HasKey) // keys are not remembered, only that there was one
 	add("x-http-method-override", r.Override, r.Override != "")
 	add("user-agent", r.UserAgent, r.UserAgent != "")

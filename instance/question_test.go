@@ -30,7 +30,7 @@ func TestRequestIsAskedAgainAsItWasMade(t *testing.T) {
 				TLS: true, SNI: c.host, Host: c.host, Method: "GET", Path: "/x",
 				Origin: snapshot.Origin{Local: netip.MustParseAddrPort(c.local), Source: netip.MustParseAddrPort("203.0.113.5:4000")},
 			}
-			if q := question(s, r); q.URL != c.want || q.ConnectTo != c.told {
+			if q := question(s, r, ""); q.URL != c.want || q.ConnectTo != c.told {
 				t.Fatalf("%s at %q, want %s at %q", q.URL, q.ConnectTo, c.want, c.told)
 			}
 		})

@@ -167,6 +167,7 @@ func (i *Instance) world(set *model.Set, r *compile.Result) *explain.World {
 func (i *Instance) enforced(set *model.Set, r *compile.Result) *explain.World {
 	w := i.world(set, r)
 	w.Probe, w.Health, w.Lookup = i.probe, i.healthOf, i.lookUp
+	w.Meters = i.gateway.Meters
 	return w
 }
 
@@ -216,8 +217,11 @@ func (i *Instance) request(ctx context.Context, id string) (wire.Request, error)
 		}
 	}
 	w := i.registry.Published()
-	q := question(w.Snapshot, rec)
-	a, err := explain.Explain(ctx, i.enforced(w.Set(), &compile.Result{Snapshot: w.Snapshot, Conditions: w.Conditions}), q)
+	subscription, limit := i.gateway.Key(id)
+	q := question(w.Snapshot, rec, subscription)
+	world := i.enforced(w.Set(), &compile.Result{Snapshot: w.Snapshot, Conditions: w.Conditions})
+	world.Limited = &explain.Limited{Code: rec.Code, Kind: limit}
+	a, err := explain.Explain(ctx, world, q)
 	if err != nil {
 		return wire.Request{}, err
 	}

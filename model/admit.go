@@ -283,6 +283,8 @@ var refersTo = map[Kind][]Kind{
 	KindDomain:        {KindAPI, KindStage, KindEndpoint},
 	KindZone:          {KindNetwork},
 	KindSelfHosted:    {KindGateway, KindHost, KindLink, KindAPI},
+	KindProduct:       {KindAPI},
+	KindSubscription:  {KindProduct},
 }
 
 // takesValues lists the kinds whose own addresses, prefixes or names may be

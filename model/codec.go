@@ -197,6 +197,10 @@ func specOf(o Object) any {
 		return &o.Spec
 	case *SelfHostedGateway:
 		return &o.Spec
+	case *Product:
+		return &o.Spec
+	case *Subscription:
+		return &o.Spec
 	}
 	panic(fmt.Sprintf("model: %T is no resource", o))
 }

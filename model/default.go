@@ -79,6 +79,10 @@ func Default(o Object) {
 		for i := range o.Spec.Targets {
 			set(&o.Spec.Targets[i].Weight, 1)
 		}
+	case *Stage:
+		burst(o.Spec.Throttle)
+	case *Product:
+		burst(o.Spec.Throttle)
 	case *Zone:
 		for i := range o.Spec.Records {
 			set(&o.Spec.Records[i].TTL, DefaultTTL)

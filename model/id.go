@@ -52,7 +52,7 @@ var idPrefixes = map[Kind]string{
 	KindNetwork: "vpc-", KindSubnet: "subnet-", KindSecurityGroup: "sg-", KindEndpoint: "vpce-",
 	KindHost: "host-", KindLink: "link-", KindPeering: "pcx-", KindGateway: "gw-", KindBackend: "backend-",
 	KindDeployment: "deployment-", KindStage: "stage-", KindDomain: "domain-", KindZone: "zone-", KindAuthorization: "gsgr-",
-	KindSelfHosted: "shg-",
+	KindSelfHosted: "shg-", KindProduct: "product-", KindSubscription: "sub-",
 }
 
 // formatID makes an id of 32 random bytes. An API's id takes two bytes a

@@ -27,13 +27,15 @@ const (
 	KindDomain        Kind = "Domain"
 	KindZone          Kind = "Zone"
 	KindSelfHosted    Kind = "SelfHostedGateway"
+	KindProduct       Kind = "Product"
+	KindSubscription  Kind = "Subscription"
 )
 
 // Kinds lists every kind that this build knows, in listing order.
 var Kinds = []Kind{
 	KindNetwork, KindSecurityGroup, KindSubnet, KindHost, KindLink, KindPeering, KindGateway,
 	KindEndpoint, KindAuthorization, KindBackend, KindAPI, KindDeployment, KindStage, KindDomain, KindZone,
-	KindSelfHosted,
+	KindSelfHosted, KindProduct, KindSubscription,
 }
 
 // selfHosted is what a SelfHostedGateway is called for short, as in the SOURCE of

@@ -58,6 +58,12 @@ type Status struct {
 	// Instances are the processes of a SelfHostedGateway that were heard of. They
 	// are shown and not stored.
 	Instances []Instance `json:"instances,omitempty"`
+	// Keys are the API keys that were issued for a Subscription. No manifest, nor
+	// a backup in manifests, brings any.
+	Keys []IssuedKey `json:"keys,omitempty"`
+	// KeySecret is what the hashes of the keys for a Gateway's APIs are made with,
+	// hexadecimal. It is made with the first key.
+	KeySecret Secret `json:"keySecret,omitzero"`
 	// Conditions say whether the resource is Ready and, if not, why.
 	Conditions []Condition `json:"conditions,omitempty"`
 }
@@ -147,6 +153,10 @@ func New(k Kind) Object {
 		return &Zone{}
 	case KindSelfHosted:
 		return &SelfHostedGateway{}
+	case KindProduct:
+		return &Product{}
+	case KindSubscription:
+		return &Subscription{}
 	}
 	return nil
 }

@@ -152,6 +152,10 @@ func References(o Object) []Reference {
 			add(at.Kind, at.Name, "spec.attach")
 		}
 		list(KindAPI, o.Spec.APIs, "spec.apis")
+	case *Product:
+		list(KindAPI, o.Spec.APIs, "spec.apis")
+	case *Subscription:
+		add(KindProduct, o.Spec.Product, "spec.product")
 	}
 	texts(reflect.ValueOf(specOf(o)).Elem(), "spec", func(field string, v reflect.Value) {
 		var found []placeholder

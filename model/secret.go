@@ -3,7 +3,10 @@
 
 package model
 
-import "log/slog"
+import (
+	"crypto/subtle"
+	"log/slog"
+)
 
 // redacted is what a Secret shows to anything that prints it.
 const redacted = "[redacted]"
@@ -21,6 +24,11 @@ func (s Secret) Reveal() string { return s.text }
 // Redacted reports whether s holds what a Secret is printed as: it was read
 // back from such a print.
 func (s Secret) Redacted() bool { return s.text == redacted }
+
+// Equal compares in constant time.
+func (s Secret) Equal(o Secret) bool {
+	return subtle.ConstantTimeCompare([]byte(s.text), []byte(o.text)) == 1
+}
 
 // IsZero reports whether nothing is held.
 func (s Secret) IsZero() bool { return s.text == "" }

@@ -155,6 +155,10 @@ func (c *check) resource(e *entry) {
 		c.backend(o)
 	case *SelfHostedGateway:
 		c.selfHosted(o)
+	case *Product:
+		c.product(o)
+	case *Subscription:
+		c.subscription(o)
 	}
 }
 

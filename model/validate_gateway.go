@@ -278,14 +278,7 @@ func (c *check) stage(s *Stage) {
 			c.fail("spec.variables."+k, "must be at most %d letters, digits and -._~:/?#&=,", maxVariableValue)
 		}
 	}
-	if t := s.Spec.Throttle; t != nil {
-		if t.Rate < 0 {
-			c.fail("spec.throttle.rate", "is negative; write requests a second")
-		}
-		if t.Burst < 0 {
-			c.fail("spec.throttle.burst", "is negative; write a number of requests")
-		}
-	}
+	c.throttle("spec.throttle", s.Spec.Throttle)
 	c.object("spec.canary", s.Spec.Canary)
 	c.accessLog(s.Spec.AccessLog)
 }

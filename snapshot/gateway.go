@@ -55,6 +55,8 @@ type Gateway struct {
 	// Paths holds the APIs that have a base path, for the Gateway's own name.
 	Paths     []PathMapping
 	Endpoints []*Endpoint
+	// Keys are the API keys that open its APIs; nil if none was issued.
+	Keys *Keys
 }
 
 // Component is a part of a Gateway that listens.
@@ -252,6 +254,8 @@ type API struct {
 	Name    string
 	// Host is its execute-api host name.
 	Host string
+	// Products are those whose keys open it, sorted by name.
+	Products []*Product
 	// Endpoints are those the API lists; that grants nothing but a name.
 	Endpoints []*Endpoint
 }
@@ -266,6 +270,12 @@ type Stage struct {
 	// Stale lists the fields, such as spec.policy, in which the API as saved
 	// differs from what the Stage serves.
 	Stale []string
+	// Throttle bounds the requests of all callers together; nil for no limit.
+	Throttle *Throttle
+	// Meter indexes what they are counted with, in Snapshot.Meters, and Qualified
+	// is the Stage's full name, where there is a Throttle.
+	Meter     int
+	Qualified string
 	// AccessLog is what the access log tells of its requests.
 	AccessLog AccessLog
 	// Index is the Stage's place among all of the snapshot, from 0 on.
@@ -287,4 +297,7 @@ type Deployment struct {
 	Policy                    *iam.Policy
 	DisableExecuteAPIEndpoint bool
 	Operations                *operation.Table
+	// KeyRequired says that it is the API itself that asks for a key, of every
+	// operation.
+	KeyRequired bool
 }

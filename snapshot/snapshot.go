@@ -25,6 +25,11 @@ type Snapshot struct {
 	APIs      map[string]*API       // by name
 	Backends  map[string]*Backend   // by name
 
+	Subscriptions map[string]*Subscription // by name
+	// Meters name what is counted, by the index that a Key or Stage has: the same
+	// thing has the same name in every snapshot.
+	Meters []string
+
 	Internet Internet
 	// Public is the view of the internet, of links and of peers.
 	Public *View

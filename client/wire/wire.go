@@ -267,6 +267,35 @@ type Tokens struct {
 	Items []Token `json:"items"`
 }
 
+// NewKey asks for an API key.
+type NewKey struct {
+	Comment string `json:"comment,omitempty"`
+	// Value is a key that was made elsewhere, 20 to 128 letters and digits; one
+	// is made if it is empty.
+	Value string `json:"value,omitempty"`
+}
+
+// Key is what is shown of an API key.
+type Key struct {
+	ID           string    `json:"id"`
+	Subscription string    `json:"subscription"`
+	Product      string    `json:"product"`
+	Consumer     string    `json:"consumer"`
+	Comment      string    `json:"comment,omitempty"`
+	Created      time.Time `json:"created"`
+}
+
+// CreatedKey is the only answer that shows an API key.
+type CreatedKey struct {
+	Key
+	Value string `json:"value"`
+}
+
+// Keys lists API keys.
+type Keys struct {
+	Items []Key `json:"items"`
+}
+
 // Verification answers verify.
 type Verification struct {
 	Revision int64        `json:"revision"`

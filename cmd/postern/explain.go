@@ -69,6 +69,7 @@ func newExplainCommand(a *app) *cobra.Command {
 	fl.StringArrayVarP(&headers, "header", "H", nil, "header field 'name: value'; may be repeated")
 	fl.BoolVarP(&q.Insecure, "insecure", "k", false, "the caller does not verify certificates")
 	fl.StringVar(&q.ConnectTo, "connect-to", "", "address that the caller connects to, whatever the name resolves to")
+	fl.StringVar(&q.KeyOf, "key-of", "", "Subscription whose API key the caller has, in place of the key itself in x-api-key")
 	fl.StringVar(&certificate, "cert", "", "PEM file with the certificate that the caller shows, and those that lead to an authority")
 	filesFlag(c, &files)
 	fl.Lookup("file").Usage = "ask these manifests instead of a server; may be repeated"

@@ -4,67 +4,129 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"net/url"
+	"io"
 	"os"
-	"path/filepath"
 	"strings"
+	"time"
 
-	"postern.dev/postern/internal/wgkey"
+	"github.com/spf13/cobra"
+
+	"postern.dev/postern/client/wire"
+	"postern.dev/postern/model"
 )
 
-// hostFile is where something of a Host of a server is kept: in the user's
-// configuration folder.
-func hostFile(server, host, suffix string) (string, error) {
-	d, err := os.UserConfigDir()
-	if err != nil {
-		return "", fmt.Errorf("find the user's configuration folder: %w", err)
-	}
-	u, err := url.Parse(server)
-	if err != nil {
-		return "", fmt.Errorf("read the server's address: %w", err)
-	}
-	dir := filepath.Join(d, "postern", "hosts")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("make the folder for keys: %w", err)
-	}
-	safe := strings.NewReplacer("/", "_", ":", "_", "[", "", "]", "", "\\", "_")
-	return filepath.Join(dir, safe.Replace(host)+"@"+safe.Replace(u.Host)+suffix), nil
+func newKeyCommand(a *app) *cobra.Command {
+	c := &cobra.Command{Use: "key", Short: "Issue, list and revoke API keys"}
+	c.AddCommand(newKeyCreateCommand(a), newKeyListCommand(a), newKeyRevokeCommand(a))
+	return c
 }
 
-// hostKey reads the private key of a Host, or makes one, which is not kept yet.
-func hostKey(path string) (key wgkey.Private, kept bool, err error) {
-	text, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return wgkey.Private{}, false, fmt.Errorf("read the key of the Host: %w", err)
-	default:
-		if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o077 != 0 {
-			return wgkey.Private{}, false, usage("others may read the key %s; run chmod 600 on it", path)
-		}
-		key, err = wgkey.ParsePrivate(strings.TrimSpace(string(text)))
-		if err != nil {
-			return wgkey.Private{}, false, usage("%s holds no WireGuard key; delete it to make another", path)
-		}
-		return key, true, nil
+func newKeyCreateCommand(a *app) *cobra.Command {
+	var k wire.NewKey
+	var f format
+	var from string
+	c := &cobra.Command{
+		Use: "create SUBSCRIPTION", Short: "Issue an API key and print it, this once", Args: cobra.ExactArgs(1),
+		Long: "Callers send the key in the header x-api-key. The server keeps a hash of it alone. --value-from takes a key that\n" +
+			"was made elsewhere, so that callers who move here keep theirs.",
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return a.namesOf(cmd.Context(), []model.Kind{model.KindSubscription}), cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if from != "" {
+				value, err := readKey(from, a.in)
+				if err != nil {
+					return err
+				}
+				k.Value = value
+			}
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			made, err := c.CreateKey(cmd.Context(), args[0], k)
+			if err != nil {
+				return err
+			}
+			return a.print(f, made, func() error {
+				fmt.Fprintln(a.err, "key "+made.ID+", shown this once; send it as x-api-key")
+				_, err := fmt.Fprintln(a.out, made.Value)
+				return err
+			})
+		},
 	}
-	key, err = wgkey.Generate()
-	return key, false, err
+	c.Flags().StringVar(&k.Comment, "comment", "", "what it is for")
+	c.Flags().StringVar(&from, "value-from", "", "read the key from this file rather than make one; - is standard input")
+	outputFlag(c, &f)
+	return c
 }
 
-// writePrivate writes a file of mode 0600, whole or not at all.
-func writePrivate(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
+// readKey reads a key from a file. It never stands in an argument, which others
+// could see.
+func readKey(file string, in io.Reader) (string, error) {
+	const most = 4096
+	var text []byte
+	var err error
+	if file == "-" {
+		text, err = io.ReadAll(io.LimitReader(in, most))
+	} else {
+		text, err = os.ReadFile(file)
+	}
 	if err != nil {
-		return err
+		return "", fmt.Errorf("read the key: %w", err)
 	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
+	if value := strings.TrimSpace(string(text)); value != "" {
+		return value, nil
 	}
-	return os.Rename(f.Name(), path)
+	return "", usage("--value-from %s holds no key", file)
+}
+
+func newKeyListCommand(a *app) *cobra.Command {
+	var f format
+	c := &cobra.Command{
+		Use: "list", Short: "List API keys", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			ks, err := c.Keys(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.print(f, ks, func() error {
+				rows := make([][]string, len(ks))
+				for i, k := range ks {
+					rows[i] = []string{k.ID, k.Subscription, k.Product, k.Consumer, k.Created.Format(time.RFC3339), k.Comment}
+				}
+				return a.columns([]string{"ID", "SUBSCRIPTION", "PRODUCT", "CONSUMER", "CREATED", "COMMENT"}, rows)
+			})
+		},
+	}
+	outputFlag(c, &f)
+	return c
+}
+
+func newKeyRevokeCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "revoke ID", Short: "Revoke an API key", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if err := c.RevokeKey(cmd.Context(), args[0]); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(a.out, "key %s revoked\n", args[0])
+			return err
+		},
+	}
 }

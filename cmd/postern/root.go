@@ -35,7 +35,7 @@ func commands() []func(*app) *cobra.Command {
 	return []func(*app) *cobra.Command{
 		newApplyCommand, newDeleteCommand, newGetCommand, newDescribeCommand, newPlanCommand, newDeployCommand,
 		newEndpointCommand, newRevokeCommand, newExplainCommand, newWhyCommand, newVerifyCommand, newConnectCommand, newConfigCommand,
-		newTokenCommand, newVersionCommand, newServerCommand, newGatewayCommand, newDemoCommand,
+		newTokenCommand, newKeyCommand, newVersionCommand, newServerCommand, newGatewayCommand, newDemoCommand,
 	}
 }
 

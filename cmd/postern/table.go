@@ -29,6 +29,8 @@ var details = map[model.Kind][]string{
 	model.KindStage:         {"API"},
 	model.KindDomain:        {"TYPE", "MAPS"},
 	model.KindSelfHosted:    {"GATEWAY", "APIS", "INSTANCES", "VERSION", "REVISION", "AGE", "SEEN", "ERROR"},
+	model.KindProduct:       {"APIS", "RATE", "QUOTA"},
+	model.KindSubscription:  {"PRODUCT", "CONSUMER", "KEYS"},
 	model.KindZone:          {"NETWORKS", "DOMAIN", "RECORDS"},
 }
 
@@ -75,6 +77,17 @@ func detail(o model.Object) []string {
 		return []string{strings.Join(o.Spec.Networks, ","), o.Spec.Domain, strconv.Itoa(len(o.Spec.Records))}
 	case *model.SelfHostedGateway:
 		return selfHosted(o)
+	case *model.Product:
+		rate, quota := "", ""
+		if t := o.Spec.Throttle; t != nil {
+			rate = strconv.FormatFloat(t.Rate, 'f', -1, 64) + "/s"
+		}
+		if q := o.Spec.Quota; q != nil {
+			quota = strconv.Itoa(q.Limit) + "/" + q.Period
+		}
+		return []string{strings.Join(o.Spec.APIs, ","), rate, quota}
+	case *model.Subscription:
+		return []string{o.Spec.Product, o.Spec.Consumer, strconv.Itoa(len(o.Status.Keys))}
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ func (r Role) bound() bool { return r == Host || r == SelfHosted }
 // Writing is the operation that changing a resource of kind k is.
 func Writing(k model.Kind) Operation {
 	switch k {
-	case model.KindAPI, model.KindBackend, model.KindStage, model.KindDeployment:
+	case model.KindAPI, model.KindBackend, model.KindStage, model.KindDeployment, model.KindProduct, model.KindSubscription:
 		return Publish
 	default:
 		return Administer

@@ -50,7 +50,7 @@ func TestPublisherWritesOnlyWhatBelongsToAPIs(t *testing.T) {
 			got = append(got, k)
 		}
 	}
-	want := []model.Kind{model.KindBackend, model.KindAPI, model.KindDeployment, model.KindStage}
+	want := []model.Kind{model.KindBackend, model.KindAPI, model.KindDeployment, model.KindStage, model.KindProduct, model.KindSubscription}
 	if len(got) != len(want) {
 		t.Fatalf("a publisher may write %v, want %v", got, want)
 	}

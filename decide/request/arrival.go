@@ -8,6 +8,7 @@ import (
 	"errors"
 	"time"
 
+	"postern.dev/postern/decide/limit"
 	"postern.dev/postern/snapshot"
 )
 
@@ -52,6 +53,14 @@ type Arrival struct {
 	// Key is the field x-api-key, if HasKey.
 	Key    string
 	HasKey bool
+	// Subscription is the one whose key the caller is taken to show, in place of
+	// Key. A question has it: nobody knows a key but who uses it.
+	Subscription *snapshot.Subscription
+	// KeyMeter counts for the key of Subscription; nil if that is not known.
+	KeyMeter *limit.Meter
+	// Meters count what is limited, by the index that a Key or Stage has. Without
+	// them nothing is used up.
+	Meters []*limit.Meter
 	Method string
 	// Override is the field X-HTTP-Method-Override; a method there counts
 	// instead of Method.

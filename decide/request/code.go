@@ -3,7 +3,10 @@
 
 package request
 
-import "postern.dev/postern/decide/operation"
+import (
+	"postern.dev/postern/decide/limit"
+	"postern.dev/postern/decide/operation"
+)
 
 // The codes of this package's steps. The family before the slash is the layer.
 const (
@@ -41,8 +44,13 @@ const (
 	CodePolicyNoAllow = "policy/no-allow"
 	CodePolicyAbsent  = "policy/absent"
 
+	CodeKeyOK      = "auth/ok"
 	CodeKeyMissing = "auth/key-missing"
 	CodeKeyUnknown = "auth/key-unknown"
+
+	CodeLimitOK   = limit.CodeOK
+	CodeThrottled = limit.CodeThrottled
+	CodeQuota     = limit.CodeQuota
 )
 
 // Notes say more than a code where one code has several causes. They are
@@ -63,6 +71,7 @@ const (
 	NoteOpen            = "a public API without a policy is open"
 	NoteLongARN         = "the name of what was asked for has more than 1600 bytes, which no policy can allow"
 	NoteNeedsPolicy     = "a private API without a policy answers nobody"
+	NoteOtherProduct    = "it is a key of a Product that does not have the API"
 	NoteNotYetValid     = "its time has not come"
 	NoteNoServerName    = "the caller named no server in the handshake"
 	NoteNoClientCert    = "the Domain requires a client certificate of its own authorities, and none was shown"

@@ -84,7 +84,7 @@ func (j *judge) run() {
 		return
 	}
 	// Whom a private Domain's policy refuses is not to learn of its operations.
-	if !j.nameable() || !j.endpointPolicy() || !j.domainPolicy() || !j.method() || !j.resourcePolicy() || !j.key() {
+	if !j.nameable() || !j.endpointPolicy() || !j.domainPolicy() || !j.method() || !j.resourcePolicy() || !j.key() || !j.limits() {
 		return
 	}
 	j.v.Allowed = !j.v.stopped()
@@ -322,19 +322,4 @@ func (j *judge) method() bool {
 	}
 	v.stop(CodeMethodUnknown, model.KindAPI, v.API.Name, note).Field = "spec.openapi"
 	return j.refuse(missingToken)
-}
-
-// key judges the API key. No key has been issued by this build, so that an
-// operation that needs one is closed.
-func (j *judge) key() bool {
-	op := j.v.Route.Operation
-	if op == nil || !j.v.Deployment.Operations.Keyed || !op.KeyRequired {
-		return true
-	}
-	code := CodeKeyMissing
-	if j.a.HasKey {
-		code = CodeKeyUnknown
-	}
-	j.v.stop(code, model.KindAPI, j.v.API.Name, "")
-	return j.refuse(invalidKey)
 }

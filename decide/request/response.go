@@ -21,6 +21,8 @@ const (
 	IntegrationFailure  ResponseType = "INTEGRATION_FAILURE"
 	IntegrationTimeout  ResponseType = "INTEGRATION_TIMEOUT"
 	InvalidAPIKey       ResponseType = "INVALID_API_KEY"
+	Throttled           ResponseType = "THROTTLED"
+	QuotaExceeded       ResponseType = "QUOTA_EXCEEDED"
 	MissingToken        ResponseType = "MISSING_AUTHENTICATION_TOKEN"
 	UnsupportedMedia    ResponseType = "UNSUPPORTED_MEDIA_TYPE"
 	RequestTooLarge     ResponseType = "REQUEST_TOO_LARGE"
@@ -56,6 +58,9 @@ type Response struct {
 var (
 	invalidKey   = Response{Status: 403, Type: InvalidAPIKey, ErrorType: errorForbidden, ContentType: contentJSON, Message: "Forbidden", Body: `{"message":"Forbidden"}`}
 	missingToken = Response{Status: 403, Type: MissingToken, ErrorType: errorMissingToken, ContentType: contentJSON, Message: "Missing Authentication Token", Body: `{"message":"Missing Authentication Token"}`}
+
+	throttled     = Response{Status: 429, Type: Throttled, ErrorType: "TooManyRequestsException", ContentType: contentJSON, Message: "Too Many Requests", Body: `{"message":"Too Many Requests"}`}
+	quotaExceeded = Response{Status: 429, Type: QuotaExceeded, ErrorType: "LimitExceededException", ContentType: contentJSON, Message: "Limit Exceeded", Body: `{"message":"Limit Exceeded"}`}
 
 	uriTooLong = Response{Status: 414, ContentType: "text/plain", Message: "Request URI too long", Body: "Request URI too long"}
 

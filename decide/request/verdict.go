@@ -26,7 +26,7 @@ const (
 )
 
 // maxSteps is more than the longest way through Judge.
-const maxSteps = 16
+const maxSteps = 20
 
 // Step is one thing that was decided.
 type Step struct {
@@ -91,6 +91,10 @@ type Verdict struct {
 	Stage      *snapshot.Stage
 	Deployment *snapshot.Deployment
 	Domain     *snapshot.Domain
+	// Key is the API key that was shown, if there is such a one, and Subscription
+	// the one it is of. They are set where a key is asked for.
+	Key          *snapshot.Key
+	Subscription *snapshot.Subscription
 	// Route holds the operation and its parameters, which are parts of Path.
 	Route operation.Verdict
 	// Method is the one that counted. Path is what is below the Stage: in
@@ -142,6 +146,7 @@ func (v *Verdict) reset() {
 	v.Allowed, v.Redirect, v.Status, v.Symptom = false, false, false, Answered
 	v.Response = Response{}
 	v.Host, v.API, v.Stage, v.Deployment, v.Domain = nil, nil, nil, nil, nil
+	v.Key, v.Subscription = nil, nil
 	v.Route.Operation, v.Route.Place = nil, false
 	v.Method, v.Path, v.Base = "", "", ""
 	v.n, v.decided = 0, 0

@@ -16,11 +16,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"postern.dev/postern/decide/limit"
 	"postern.dev/postern/engine/gateway/exchange"
 	"postern.dev/postern/engine/gateway/h1"
 	"postern.dev/postern/engine/gateway/h2"
 	"postern.dev/postern/engine/gateway/health"
 	"postern.dev/postern/engine/gateway/integration"
+	"postern.dev/postern/engine/gateway/meter"
 	"postern.dev/postern/engine/gateway/observe/access"
 	"postern.dev/postern/engine/gateway/observe/metric"
 	"postern.dev/postern/engine/gateway/upstream"
@@ -76,6 +78,8 @@ type Engine struct {
 	asking   *tls.Config // for components that another serves
 	runner   *integration.Runner
 	health   *health.Prober
+	limits   meter.Table
+	shown    shownKeys
 	recent   recent
 	meter    *metric.Set
 	applied  atomic.Int64 // Unix nanoseconds
@@ -95,6 +99,7 @@ func New(o Options) *Engine {
 	}
 	e := &Engine{o: o, meter: metric.New()}
 	e.recent.slots = make([]slot, o.Recent)
+	e.shown.slots = make([]shownKey, o.Recent)
 	dial := o.Dial
 	if dial == nil {
 		dial = e.Egress
@@ -122,12 +127,27 @@ func New(o Options) *Engine {
 // request on each is judged by the new one. Pooled connections to backends
 // whose flow is no longer allowed are closed.
 func (e *Engine) Swap(s *snapshot.Snapshot) {
+	e.limits.Apply(s) // before anybody is judged by s
 	e.meter.Apply(s)
 	e.snapshot.Store(s)
 	e.applied.Store(e.o.Now().UnixNano())
 	e.health.Apply(s)
 	e.Review()
 }
+
+// configured returns the snapshot with what counts its requests.
+func (e *Engine) configured() (*snapshot.Snapshot, []*limit.Meter) {
+	for {
+		s := e.snapshot.Load()
+		if m, ok := e.limits.Of(s); ok {
+			return s, m
+		}
+	}
+}
+
+// Meters returns what the requests of keys and Stages have used up by now, as
+// the snapshot counts them. It is a copy.
+func (e *Engine) Meters(s *snapshot.Snapshot) []*limit.Meter { return e.limits.Copy(s) }
 
 // portHTTP is where connections are in clear.
 const portHTTP = 80

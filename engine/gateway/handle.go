@@ -46,7 +46,7 @@ func (e *Engine) handle(x *exchange.Exchange) {
 	}
 	st := e.state(x)
 	st.extend(x)
-	s := e.snapshot.Load()
+	s, meters := e.configured()
 	e.watch(x, st, s)
 	name := x.Request.Host
 	if x.TLS != nil {
@@ -75,6 +75,7 @@ func (e *Engine) handle(x *exchange.Exchange) {
 	e.arrive(a, x)
 	a.Gateway, a.Endpoint = g, endpoint
 	a.Listens, a.ClientCert = st.listens(s, g, x.Origin), st.certificate(g)
+	a.Meters = meters
 	a.RequestID, a.ExtendedID, a.Header = x.ID(), view(st.extended[:]), st.lookup
 	v := &st.verdict
 	v.Judge(s, a, false)

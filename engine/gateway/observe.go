@@ -61,6 +61,9 @@ func (e *Engine) watch(x *exchange.Exchange, st *state, s *snapshot.Snapshot) {
 func (e *Engine) remember(x *exchange.Exchange, st *state, a *request.Arrival, code string, refused bool) {
 	st.watch.code, st.watch.refused = code, refused && code != integration.CodeOK
 	st.slot = e.recent.add(st.watch.snapshot, x, a, code)
+	if st.watch.judged {
+		e.shown.add(x.ID(), &st.verdict)
+	}
 }
 
 // over counts a request that is over, and writes its line.
@@ -110,6 +113,9 @@ func (e *Engine) log(x *exchange.Exchange, st *state, stage *snapshot.Stage, too
 	}
 	if w.judged {
 		n.Arrival, n.Verdict = &st.arrival, &st.verdict
+		if k := st.verdict.Key; k != nil {
+			n.KeyID = k.ID
+		}
 	}
 	if st.job.Called.Made {
 		n.Called = &st.job.Called

@@ -27,6 +27,9 @@ type Question struct {
 	// ConnectTo is an address that the caller connects to whatever the URL's
 	// name resolves to, as one does that is told it.
 	ConnectTo string `json:"connectTo,omitempty"`
+	// KeyOf is the Subscription whose API key the caller has, so that the key
+	// itself need not be told. It counts before the header x-api-key.
+	KeyOf string `json:"keyOf,omitempty"`
 }
 
 // Header is one header field of a request.
@@ -204,6 +207,8 @@ type RequestChange struct {
 	Method  string            `json:"method,omitempty"`
 	URL     string            `json:"url,omitempty"`
 	Headers map[string]string `json:"headers,omitempty"`
+	// KeyOf is the Subscription whose key stands for x-api-key in Headers.
+	KeyOf string `json:"keyOf,omitempty"`
 	// Without names headers to leave out.
 	Without []string `json:"without,omitempty"`
 }

@@ -160,6 +160,9 @@ func (l *lab) askable(q answer.Question) bool {
 			return false
 		}
 	}
+	if q.KeyOf != "" && (s.Subscriptions[q.KeyOf] == nil || l.keys[q.KeyOf] == "") {
+		return false
+	}
 	kind, rest, _ := strings.Cut(q.From, "/")
 	name, _, _ := strings.Cut(rest, "/")
 	switch kind {
@@ -216,6 +219,13 @@ func (l *lab) askOnce(ctx context.Context, q answer.Question) (*result, error) {
 	if !l.askable(q) {
 		return nil, errGone
 	}
+	asked := q
+	if q.KeyOf != "" {
+		// Whoever has a key shows it, and has it explained.
+		q.Headers = slices.DeleteFunc(slices.Clone(q.Headers), func(h answer.Header) bool { return strings.EqualFold(h.Name, "x-api-key") })
+		q.Headers = append(q.Headers, answer.Header{Name: "x-api-key", Value: l.keys[q.KeyOf]})
+		q.KeyOf = ""
+	}
 	// The request goes first: it makes Hosts and sites join.
 	o, err := l.send(ctx, q)
 	if err != nil {
@@ -225,7 +235,7 @@ func (l *lab) askOnce(ctx context.Context, q answer.Question) (*result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("explain: %w", err)
 	}
-	r := &result{q: q, answer: a, outcome: o, differs: differ(q, &a, o)}
+	r := &result{q: asked, answer: a, outcome: o, differs: differ(q, &a, o)}
 	if o.request != "" && o.kind == answer.Response {
 		w, err := l.client.Request(ctx, o.id)
 		if err != nil {

@@ -31,6 +31,8 @@ type draw struct {
 	backends  []*model.Backend
 	domains   []*model.Domain
 	zones     []*model.Zone
+	// keyed are the Subscriptions that have a key.
+	keyed []string
 	// authorizations are those that were made at any time.
 	authorizations []*model.SecurityGroupAuthorization
 	// quiet is a Host that never joins; "" if there is none.
@@ -51,10 +53,12 @@ func (d *draw) world() *script {
 	d.drawBackends()
 	d.drawAuthorizations()
 	d.drawAPIs()
+	d.drawKeys()
 	d.drawDomains()
 	d.drawZones()
 	d.steps = append(d.steps, d.servers...)
 	d.drawSteps()
+	d.steps = append(d.steps, d.issued()...)
 	return &d.script
 }
 

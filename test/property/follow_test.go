@@ -80,6 +80,9 @@ func changed(q answer.Question, c *answer.RequestChange) answer.Question {
 	if c.URL != "" {
 		q.URL = c.URL
 	}
+	if c.KeyOf != "" {
+		q.KeyOf = c.KeyOf
+	}
 	q.Headers = slices.DeleteFunc(slices.Clone(q.Headers), func(h answer.Header) bool {
 		for k := range c.Headers {
 			if strings.EqualFold(k, h.Name) {
@@ -118,6 +121,8 @@ func (l *lab) stepsOf(f *answer.Fix) ([]step, error) {
 		switch {
 		case len(words) == 5 && words[1] == "deploy":
 			out = append(out, step{deploy: words[2], stage: words[4]})
+		case len(words) > 3 && words[1] == "key" && l.keys[words[3]] == "":
+			out = append(out, step{key: words[3]})
 		case strings.HasPrefix(c, "postern config wireguard link/"):
 			out = append(out, step{join: model.Ref{Kind: model.KindLink, Name: strings.TrimPrefix(words[3], "link/")}})
 		}

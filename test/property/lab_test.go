@@ -38,6 +38,8 @@ type lab struct {
 	hosts   map[string]*tunnel
 	links   map[string]*tunnel
 	held    []net.Conn
+	// keys are those that were issued, by Subscription.
+	keys map[string]string
 }
 
 // hubPorts is how many Networks a world may have.
@@ -49,7 +51,7 @@ var errWorld = errors.New("the world is not valid")
 // start brings a world up. An error that is errWorld says that the world was
 // refused; anything else is a failure.
 func start(ctx context.Context, s *script) (*lab, error) {
-	l := &lab{hosts: map[string]*tunnel{}, links: map[string]*tunnel{}}
+	l := &lab{hosts: map[string]*tunnel{}, links: map[string]*tunnel{}, keys: map[string]string{}}
 	err := l.start(ctx, s)
 	if err != nil {
 		return nil, errors.Join(err, l.close())
@@ -127,6 +129,11 @@ func (l *lab) step(ctx context.Context, st *step) error {
 	case st.stop != "":
 		if t := l.hosts[st.stop]; t != nil {
 			err = t.refuse(uint16(st.port))
+		}
+	case st.key != "":
+		var made wire.CreatedKey
+		if made, err = l.client.CreateKey(ctx, st.key, wire.NewKey{}); err == nil {
+			l.keys[st.key] = made.Value
 		}
 	case st.revoke != "":
 		_, err = l.client.Revoke(ctx, st.revoke, st.rule)

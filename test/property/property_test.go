@@ -138,6 +138,7 @@ func (sum *tally) world(t *testing.T, seed uint64) {
 			}
 		}
 		q := d.question()
+		d.keyFor(&q, uint64(n))
 		r, err := l.ask(ctx, q)
 		if errors.Is(err, errGone) {
 			continue

@@ -37,6 +37,7 @@ type step struct {
 	serve, stop     string    // a Host that serves on a port, or no longer
 	port            int
 	revoke, rule    string // a SecurityGroup, and a rule it was granted
+	key             string // a Subscription that a key is issued for
 }
 
 // openBackend and closedBackend stand in documents for the address of a backend
@@ -80,6 +81,8 @@ func (s *script) archive(comment string, q answer.Question, want string) ([]byte
 			fmt.Fprintf(&steps, "serve %s %d\n", st.serve, st.port)
 		case st.stop != "":
 			fmt.Fprintf(&steps, "stop %s %d\n", st.stop, st.port)
+		case st.key != "":
+			fmt.Fprintf(&steps, "key %s\n", st.key)
 		case st.revoke != "":
 			fmt.Fprintf(&steps, "revoke %s %s\n", st.revoke, st.rule)
 		case st.remove != (model.Ref{}):
@@ -142,6 +145,8 @@ func parseArchive(data []byte) (s *script, q answer.Question, want string, err e
 			st.port, err = strconv.Atoi(words[2])
 		case words[0] == "revoke" && len(words) == 3:
 			st.revoke, st.rule = words[1], words[2]
+		case words[0] == "key" && len(words) == 2:
+			st.key = words[1]
 		case words[0] == "join" && len(words) == 3:
 			st.join = model.Ref{Kind: model.Kind(words[1]), Name: words[2]}
 		case (words[0] == "delete" || words[0] == "cascade") && len(words) == 3:

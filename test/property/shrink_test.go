@@ -62,6 +62,7 @@ func (s *script) without(ref model.Ref) *script {
 			{Kind: model.KindHost, Name: st.serve},
 			{Kind: model.KindHost, Name: st.stop},
 			{Kind: model.KindSecurityGroup, Name: st.revoke},
+			{Kind: model.KindSubscription, Name: st.key},
 			st.remove, st.join,
 		}
 		if slices.Contains(about, ref) || st.empty() {
@@ -74,5 +75,5 @@ func (s *script) without(ref model.Ref) *script {
 
 // empty tells whether nothing is left of a step.
 func (st *step) empty() bool {
-	return len(st.apply) == 0 && st.deploy+st.approve+st.reject+st.serve+st.stop+st.revoke == "" && st.remove == (model.Ref{}) && st.join == (model.Ref{})
+	return len(st.apply) == 0 && st.deploy+st.approve+st.reject+st.serve+st.stop+st.revoke+st.key == "" && st.remove == (model.Ref{}) && st.join == (model.Ref{})
 }

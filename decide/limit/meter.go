@@ -1,0 +1,71 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package limit
+
+import (
+	"sync/atomic"
+	"time"
+
+	"postern.dev/postern/snapshot"
+)
+
+// Meter counts the requests of one key or Stage. Everybody may ask at once; nobody
+// waits. The zero Meter has seen none.
+type Meter struct {
+	bucket atomic.Int64
+	count  atomic.Uint64
+}
+
+// NewMeter returns a Meter in a given state.
+func NewMeter(b Bucket, c Count) *Meter {
+	m := &Meter{}
+	m.bucket.Store(int64(b))
+	m.count.Store(uint64(c))
+	return m
+}
+
+// State returns what the Meter has counted.
+func (m *Meter) State() (Bucket, Count) {
+	return Bucket(m.bucket.Load()), Count(m.count.Load())
+}
+
+// Take takes a token.
+func (m *Meter) Take(t *snapshot.Throttle, now time.Time) bool {
+	n := now.UnixNano()
+	for {
+		b := m.bucket.Load()
+		next, ok := Take(t, Bucket(b), n)
+		if int64(next) == b || m.bucket.CompareAndSwap(b, int64(next)) {
+			return ok
+		}
+	}
+}
+
+// Return gives back a token: what took it was refused by something else.
+func (m *Meter) Return(t *snapshot.Throttle) { m.bucket.Add(-t.Interval) }
+
+// Use counts a request.
+func (m *Meter) Use(q *snapshot.Quota, now time.Time) bool {
+	for {
+		c := m.count.Load()
+		next, ok := Use(q, Count(c), now)
+		if !ok {
+			return false
+		}
+		if m.count.CompareAndSwap(c, uint64(next)) {
+			return true
+		}
+	}
+}
+
+// Forget counts a request no longer that Use counted at now: it was refused by
+// something else.
+func (m *Meter) Forget(q *snapshot.Quota, now time.Time) {
+	for {
+		c := m.count.Load()
+		if Used(q, Count(c), now) == 0 || m.count.CompareAndSwap(c, c-1) {
+			return // or a new period has begun
+		}
+	}
+}

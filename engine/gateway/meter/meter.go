@@ -1,0 +1,90 @@
+// Copyright The Postern Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package meter keeps what the requests of keys and Stages have used up, from
+// one snapshot to the next. There is a Meter for each that a snapshot names, and
+// none for callers that nobody knows: what it takes is bounded by the
+// configuration.
+package meter
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"postern.dev/postern/decide/limit"
+	"postern.dev/postern/snapshot"
+)
+
+// Table holds the Meters. The zero Table has none.
+type Table struct {
+	mu      sync.Mutex // of Apply
+	current atomic.Pointer[applied]
+}
+
+// applied is the Meters of one snapshot.
+type applied struct {
+	snapshot *snapshot.Snapshot
+	meters   []*limit.Meter
+	byName   map[string]*limit.Meter
+	// before are those of the snapshot before, which a request may have begun
+	// with.
+	before *applied
+}
+
+// Apply makes the Meters that s names. What was counted goes on being counted,
+// and what s does not name is forgotten.
+func (t *Table) Apply(s *snapshot.Snapshot) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	next := &applied{snapshot: s, meters: make([]*limit.Meter, len(s.Meters)), byName: make(map[string]*limit.Meter, len(s.Meters))}
+	was := t.current.Load()
+	for i, name := range s.Meters {
+		var m *limit.Meter
+		if was != nil {
+			m = was.byName[name]
+		}
+		if m == nil {
+			m = &limit.Meter{}
+		}
+		next.meters[i], next.byName[name] = m, m
+	}
+	if was != nil {
+		next.before = &applied{snapshot: was.snapshot, meters: was.meters}
+	}
+	t.current.Store(next)
+}
+
+// Of returns the Meters of s, by the index that keys and Stages have there. It
+// reports false if two others have been applied since.
+func (t *Table) Of(s *snapshot.Snapshot) ([]*limit.Meter, bool) {
+	if s == nil {
+		return nil, true
+	}
+	a := t.current.Load()
+	for range 2 {
+		if a == nil {
+			break
+		}
+		if a.snapshot == s {
+			return a.meters, true
+		}
+		a = a.before
+	}
+	return nil, false
+}
+
+// Copy returns the Meters of s as they are now: to take from them uses nothing
+// up. What is not counted here has none.
+func (t *Table) Copy(s *snapshot.Snapshot) []*limit.Meter {
+	out := make([]*limit.Meter, len(s.Meters))
+	a := t.current.Load()
+	if a == nil {
+		return out
+	}
+	for i, name := range s.Meters {
+		if m := a.byName[name]; m != nil {
+			out[i] = limit.NewMeter(m.State())
+		}
+	}
+	return out
+}
