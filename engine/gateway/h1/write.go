@@ -15,7 +15,7 @@ import (
 	"postern.dev/postern/internal/nowait"
 )
 
-const bigOut = 32 << 10
+const bigOut = 64 << 10
 
 // outs are the buffers of bodies that do not fit beside their head.
 var outs = sync.Pool{New: func() any { return new([bigOut]byte) }}

@@ -51,7 +51,8 @@ type conn struct {
 	swap  swap
 }
 
-// memory is what a connection reads into and writes from. One of the kernel's TCP gives it back while it is pooled.
+// memory is what a connection reads into and writes from. One of the kernel's TCP gives it back when it has been pooled
+// for a while; the others keep it, as they are likely to be taken soon.
 type memory struct {
 	in  [16 << 10]byte
 	out [keptOut]byte
@@ -72,9 +73,11 @@ func newConn(p *Pool, b *bucket, epoch uint64, nc net.Conn) *conn {
 // equip gets memory for a call.
 func (c *conn) equip() {
 	switch {
-	case c.mem == nil && c.raw != nil:
-		c.mem = memories.Get().(*memory)
-		c.src.Lend(c.mem.in[:])
+	case c.raw != nil:
+		if c.mem == nil {
+			c.mem = memories.Get().(*memory)
+		}
+		c.src.Lend(c.mem.in[:]) // they may have become larger ones
 		c.out = c.mem.out[:0]
 	case c.out == nil:
 		c.out = make([]byte, 0, keptOut)
@@ -233,7 +236,6 @@ func (c *conn) Close() error {
 		return nil
 	}
 	c.src.Release()
-	c.strip()
 	c.p.put(c)
 	return nil
 }

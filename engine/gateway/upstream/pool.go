@@ -323,6 +323,9 @@ func (p *Pool) unregister(c *conn) {
 	delete(p.open, c)
 }
 
+// restful is for how long a pooled connection has to have rested to be without memory.
+const restful = time.Second
+
 // reap closes connections that have rested too long, and forgets targets that nobody calls.
 func (p *Pool) reap() {
 	every := p.cfg.Timeouts.Idle / 2
@@ -345,6 +348,13 @@ func (p *Pool) sweep(now time.Time) {
 	idle := p.cfg.Timeouts.Idle
 	var stale []*bucket
 	for _, b := range *p.buckets.Load() {
+		b.mu.Lock()
+		for _, c := range b.idle {
+			if now.Sub(c.since) >= restful {
+				c.strip()
+			}
+		}
+		b.mu.Unlock()
 		if idle >= 0 {
 			p.purge(b, func(c *conn) bool { return now.Sub(c.since) >= idle })
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	bigOut = 32 << 10
+	bigOut = 64 << 10
 	// inline is how much of a body is sent before the response is looked for. A larger one is sent on by a goroutine:
 	// a backend may answer, and even insist on being read, before it has all of it.
 	inline = 64 << 10
