@@ -108,6 +108,7 @@ func New(o Options) *Engine {
 	e.runner = integration.New(integration.Config{Dial: dial, Roots: o.Roots, Timeouts: o.Upstream, Health: e.health})
 	e.server.Handler = e.handle
 	e.server.Opened = e.opened
+	e.server.Prior = e.prior
 	e.server.Refused = e.refused
 	e.server.Timeouts = o.Timeouts
 	e.h2.Handler, e.h2.Refused, e.h2.Timeouts = e.handle, e.refused, o.Timeouts

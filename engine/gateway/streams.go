@@ -6,6 +6,7 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"net"
 
 	"postern.dev/postern/engine/gateway/exchange"
 	"postern.dev/postern/engine/gateway/stream"
@@ -40,6 +41,11 @@ func (e *Engine) speak(ctx context.Context, nc *tls.Conn, v *vouched, x *exchang
 	}
 	v.failed = e.h2.ServeConn(ctx, nc, e.streams(x))
 	return true
+}
+
+// prior serves a connection in clear whose client speaks HTTP/2 without asking.
+func (e *Engine) prior(ctx context.Context, nc net.Conn, x *exchange.Exchange) error {
+	return e.h2.ServeConn(ctx, nc, e.streams(x))
 }
 
 // streams is what the streams of a connection have in common. Its exchange was

@@ -56,6 +56,7 @@ type conn struct {
 	lost   error                 // what a read outside will return
 
 	lingers bool // the client may still be sending
+	prior   bool // the client speaks HTTP/2
 
 	phase  phase
 	first  bool // no request has come yet
@@ -122,7 +123,7 @@ var errShutdown = errors.New("h1: shutting down")
 
 func (c *conn) reset(ctx context.Context, s *Server, nc net.Conn, o *snapshot.Origin) {
 	c.ctx, c.s, c.nc, c.w, c.raw = ctx, s, nc, nc, nowait.Of(nc)
-	c.ready, c.over, c.lingers, c.why, c.lost = false, false, false, nil, nil
+	c.ready, c.over, c.lingers, c.prior, c.why, c.lost = false, false, false, false, nil, nil
 	c.src.Reset(reader{c})
 	c.e.Origin, c.e.TLS, c.e.State = o, nil, nil
 	c.phase, c.first, c.unread = waiting, true, false
@@ -162,6 +163,10 @@ func (c *conn) serve() error {
 	}
 	if c.lingers {
 		c.linger()
+	}
+	if c.prior {
+		c.nc.SetDeadline(time.Time{})
+		return c.s.Prior(c.ctx, &prior{taken{c.nc, c}, preface}, &c.e)
 	}
 	return c.why
 }
@@ -221,6 +226,10 @@ func (c *conn) next() {
 	e.Begin(c.ctx, c.now)
 	e.Request.Scheme = c.scheme()
 	e.Request.Proto = exchange.HTTP11
+	if c.first && err == nil && c.s.Prior != nil && c.e.TLS == nil && string(head) == preface {
+		c.over, c.prior = true, true
+		return
+	}
 	if err != nil {
 		c.over, c.why = true, c.headFailed(err)
 		return

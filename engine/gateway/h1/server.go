@@ -50,6 +50,9 @@ type Server struct {
 	// one with TLS: nc is then the TLS connection. It may set the exchange's State. If it reports true, the connection
 	// has been seen to otherwise and is closed. Handlers do not close nc, they set Response.Reset.
 	Opened func(ctx context.Context, nc net.Conn, e *exchange.Exchange) bool
+	// Prior, where set, carries a connection in clear whose client speaks HTTP/2 without asking first (RFC 9113 3.3). It
+	// reads all that the client has sent, and its connection is closed when it returns.
+	Prior func(ctx context.Context, nc net.Conn, e *exchange.Exchange) error
 	// Refused, where set, is called for a request that the engine answers by itself: one that breaks the grammar, one
 	// whose handler panicked, one whose response cannot be sent. The response is ready and may be changed; of the request
 	// there is what had been understood.

@@ -43,6 +43,24 @@ func (t *taken) Read(p []byte) (int, error) {
 	return t.Conn.Read(p)
 }
 
+// preface begins the first line of a client that speaks HTTP/2 without asking first.
+const preface = "PRI * HTTP/2.0\r\n\r\n"
+
+// prior is the connection of such a client, from its first byte on.
+type prior struct {
+	taken
+	again string
+}
+
+func (p *prior) Read(b []byte) (int, error) {
+	if len(p.again) > 0 {
+		n := copy(b, p.again)
+		p.again = p.again[n:]
+		return n, nil
+	}
+	return p.taken.Read(b)
+}
+
 // CloseWrite ends the sending side, where the connection can.
 func (t *taken) CloseWrite() error {
 	if h, ok := t.Conn.(halfCloser); ok {

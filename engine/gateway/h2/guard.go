@@ -34,9 +34,8 @@ var (
 	ErrFrameTimeout = errors.New("h2: a frame or header block did not arrive in time")
 )
 
-// Conn is a connection with TLS whose handshake is over.
-type Conn interface {
-	net.Conn
+// stater is a connection with TLS whose handshake is over.
+type stater interface {
 	ConnectionState() tls.ConnectionState
 }
 
@@ -44,7 +43,7 @@ type Conn interface {
 // whole first; if the request is malformed in a way that the server would answer rather than reset the stream for (RFC
 // 9113 8.1.1), the guard makes it depend on itself, for which the server resets it.
 type guard struct {
-	Conn
+	net.Conn
 	s *Server
 
 	in       []byte // of the connection, not looked at
@@ -70,7 +69,7 @@ type guard struct {
 
 const bufSize = 8 << 10
 
-func newGuard(nc Conn, s *Server) *guard {
+func newGuard(nc net.Conn, s *Server) *guard {
 	g := &guard{Conn: nc, s: s, preface: len(http2.ClientPreface)}
 	now := time.Now()
 	g.free = bucket{level: freeBurst, burst: freeBurst, rate: freeRate, at: now}

@@ -83,15 +83,19 @@ type conn struct {
 	fault error          // of ours
 }
 
-// ServeConn carries one connection, whose handshake is over, until it ends, and closes it. When ctx ends the connection
+// ServeConn carries one connection, whose handshake is over if it has TLS, until it ends, and closes it. When ctx ends the connection
 // is closed at once. It returns an *h1.PanicError if a handler panicked, else why the guard ended the connection.
-func (s *Server) ServeConn(ctx context.Context, nc Conn, p stream.Conn) error {
+func (s *Server) ServeConn(ctx context.Context, nc net.Conn, p stream.Conn) error {
 	s.once.Do(s.init)
 	p.Proto, p.Reset = exchange.HTTP2, func() { reset(nc) }
 	c := &conn{s: s, ctx: ctx, proto: p}
 	g := newGuard(nc, s)
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
-	s.h2.ServeConn(g, &http2.ServeConnOpts{Context: ctx, BaseConfig: s.base, Handler: c})
+	var seen net.Conn = g
+	if t, ok := nc.(stater); ok {
+		seen = &secured{g, t}
+	}
+	s.h2.ServeConn(seen, &http2.ServeConnOpts{Context: ctx, BaseConfig: s.base, Handler: c})
 	stop()
 	nc.Close() // what was to be said has been said
 	c.mu.Lock()
@@ -102,6 +106,12 @@ func (s *Server) ServeConn(ctx context.Context, nc Conn, p stream.Conn) error {
 		return c.fault
 	}
 	return g.err()
+}
+
+// secured is a guard before a connection with TLS: the server looks how well it is protected.
+type secured struct {
+	*guard
+	stater
 }
 
 // ServeHTTP carries one request.

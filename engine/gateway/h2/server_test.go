@@ -62,7 +62,7 @@ func (l *lab) dial() net.Conn {
 		l.t.Fatal(err)
 	}
 	l.done.Go(func() {
-		err := l.ServeConn(context.Background(), secured{server}, stream.Conn{Origin: &snapshot.Origin{}, TLS: &exchange.TLS{ServerName: "a.example"}})
+		err := l.ServeConn(context.Background(), fake{server}, stream.Conn{Origin: &snapshot.Origin{}, TLS: &exchange.TLS{ServerName: "a.example"}})
 		l.mu.Lock()
 		l.errs = append(l.errs, err)
 		l.mu.Unlock()
@@ -79,9 +79,9 @@ func (l *lab) failure() error {
 	return errors.Join(l.errs...)
 }
 
-type secured struct{ net.Conn }
+type fake struct{ net.Conn }
 
-func (secured) ConnectionState() tls.ConnectionState {
+func (fake) ConnectionState() tls.ConnectionState {
 	return tls.ConnectionState{Version: tls.VersionTLS13, CipherSuite: tls.TLS_AES_128_GCM_SHA256, ServerName: "a.example"}
 }
 
