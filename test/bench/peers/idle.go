@@ -28,7 +28,11 @@ func (o *options) rest(ctx context.Context, res *results, running []*gateway.Run
 		p := res.plan(r, o)
 		p.Conns = n
 		var after gateway.Use
-		err = load.Rest(ctx, p, func() error {
+		took := n
+		err = load.Rest(ctx, p, func(opened int, refusal error) error {
+			if took = opened; refusal != nil {
+				res.notes[r.Name] = fmt.Sprintf("with %d connections: it takes no more (%v)", took, refusal)
+			}
 			// What was needed for the requests alone is given back, if ever.
 			select {
 			case <-time.After(o.duration):
@@ -42,7 +46,7 @@ func (o *options) rest(ctx context.Context, res *results, running []*gateway.Run
 		if err != nil {
 			return fmt.Errorf("scenario %s, %s: %w", res.name, r.Name, err)
 		}
-		res.of[r.Name] = []figures{{memory: float64(after.Memory-before.Memory) / float64(n)}}
+		res.of[r.Name] = []figures{{memory: float64(after.Memory-before.Memory) / float64(took)}}
 	}
 	return nil
 }

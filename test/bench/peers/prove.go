@@ -84,7 +84,7 @@ func prove(ctx context.Context, s *scenario, r *gateway.Running) (string, error)
 		return "", err
 	}
 	if status, _, err := ask("/unknown/items", spare); err != nil || status < 400 || status > 499 {
-		return "", fmt.Errorf("a path of no API is answered %d: %w", status, err)
+		return "", errors.Join(fmt.Errorf("a path of no API is answered %d", status), err)
 	}
 	if s.keys == 0 || r.Lacks != "" {
 		return r.Lacks, nil
@@ -97,7 +97,7 @@ func proveKeys(r *gateway.Running, ask func(path, key string) (int, int, error),
 	path := gateway.Prefix(0) + "/items"
 	for what, key := range map[string]string{"without a key": "", "with a wrong key": spare + "x"} {
 		if status, _, err := ask(path, key); err != nil || (status != 401 && status != 403) {
-			return fmt.Errorf("a call %s is answered %d: %w", what, status, err)
+			return errors.Join(fmt.Errorf("a call %s is answered %d", what, status), err)
 		}
 	}
 	limited, err := exceed(func() (int, int, error) { return ask(path, spare) })

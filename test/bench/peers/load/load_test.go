@@ -129,13 +129,33 @@ func TestHTTP2ThatIsNotOfferedIsAnError(t *testing.T) {
 func TestRestHoldsItsConnectionsOpen(t *testing.T) {
 	s, asked := answers(t, 100, false)
 	p := &Plan{Addr: s.Listener.Addr().String(), Conns: 7, Length: 100, Requests: requests(get)}
-	looked := false
-	err := Rest(t.Context(), p, func() error {
-		looked = asked.Load() == 7
+	looked := 0
+	err := Rest(t.Context(), p, func(n int, refusal error) error {
+		looked = n
+		return refusal
+	})
+	if err != nil || looked != 7 || asked.Load() != 7 {
+		t.Errorf("%d connections, %d requests, %v", looked, asked.Load(), err)
+	}
+}
+
+func TestRestLooksAtWhatAGatewayTakes(t *testing.T) {
+	s, _ := answers(t, 100, false)
+	p := &Plan{Addr: s.Listener.Addr().String(), Conns: 7, Length: 100, Requests: requests(get, get, wrong)}
+	looked := 0
+	err := Rest(t.Context(), p, func(n int, refusal error) error {
+		looked = n
+		if refusal == nil {
+			t.Error("nothing is said of what was refused")
+		}
 		return nil
 	})
-	if err != nil || !looked {
-		t.Errorf("seven requests before the look: %v, %v", looked, err)
+	if err != nil || looked != 2 {
+		t.Errorf("%d connections, %v", looked, err)
+	}
+	p.Requests = requests(wrong)
+	if err := Rest(t.Context(), p, nil); err == nil {
+		t.Error("a gateway that takes none is looked at")
 	}
 }
 
