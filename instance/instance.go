@@ -71,6 +71,13 @@ type Options struct {
 	// writes none.
 	AccessLog string
 	Stdout    io.Writer
+	// Collector is the URL of an OpenTelemetry collector that gets the gateway's
+	// spans, and Ratio the part of the requests that is traced unless their callers
+	// have decided. Without them the environment may say so.
+	Collector string
+	Ratio     *float64
+	// Version is this build's.
+	Version string
 	// Trace, if set, sees each decision about a new flow.
 	Trace func(*flow.Verdict)
 	Log   *slog.Logger
@@ -154,7 +161,7 @@ func (i *Instance) start(ctx context.Context) error {
 	}
 	i.issuer = pki.NewIssuer(authority, pki.Options{Serves: i.serves, Given: i.given, Obtained: i.obtained, Addresses: reached, Now: i.opts.Now})
 	i.roots = backendRoots(authority.RootPEM())
-	if err := i.startEngines(); err != nil {
+	if err := i.startEngines(ctx); err != nil {
 		return err
 	}
 	if err := i.startControl(ctx, authority); err != nil {
@@ -191,17 +198,17 @@ func (i *Instance) openStore(ctx context.Context) error {
 	return nil
 }
 
-func (i *Instance) startEngines() error {
+func (i *Instance) startEngines(ctx context.Context) error {
 	listen := i.opts.WireGuard
 	if !listen.IsValid() {
 		listen = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
 	var err error
-	if i.observed, err = observe.Open(observe.Options{AccessLog: i.opts.AccessLog, Stdout: i.opts.Stdout, Log: i.opts.Log}); err != nil {
+	if i.observed, err = observe.Open(ctx, i.telemetry()); err != nil {
 		return err
 	}
 	i.gateway = gateway.New(gateway.Options{
-		AccessLog:   i.observed.Access,
+		AccessLog: i.observed.Access, Trace: i.observed.Trace,
 		Certificate: i.issuer.Certificate, Challenge: challenges{i}, Dial: i.dialBackend, Own: ownAddresses, Roots: i.roots, Now: i.opts.Now,
 		Management:    i.component((*control.Server).ServeManagement),
 		Configuration: i.component((*control.Server).ServeConfiguration),

@@ -4,7 +4,10 @@
 package instance
 
 import (
+	"os"
+
 	"postern.dev/postern/engine/gateway"
+	"postern.dev/postern/engine/gateway/observe"
 	"postern.dev/postern/internal/exposition"
 	"postern.dev/postern/model"
 )
@@ -15,6 +18,18 @@ func (i *Instance) Recent(id string) (gateway.Record, bool) { return i.gateway.R
 
 // Resources returns the resources as they were last published.
 func (i *Instance) Resources() *model.Set { return i.registry.Published().Set() }
+
+// telemetry is what this process tells of the gateway's requests.
+func (i *Instance) telemetry() observe.Options {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return observe.Options{
+		AccessLog: i.opts.AccessLog, Stdout: i.opts.Stdout, Collector: i.opts.Collector, Ratio: i.opts.Ratio,
+		Service: "postern", Version: i.opts.Version, Instance: host, Log: i.opts.Log,
+	}
+}
 
 // metrics writes what this process tells Prometheus beside what the management
 // plane knows of self-hosted gateways.

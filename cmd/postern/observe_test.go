@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +23,7 @@ import (
 	"time"
 
 	"postern.dev/postern/client/settings"
+	"postern.dev/postern/test/collector"
 )
 
 // process is postern server as a process of its own, as its users start it.
@@ -199,7 +201,7 @@ func (p *process) get(path string, header http.Header) *http.Response {
 	for k, v := range header {
 		r.Header[k] = v
 	}
-	res, err := http.DefaultClient.Do(r)
+	res, err := (&http.Client{Timeout: patience}).Do(r)
 	if err != nil {
 		p.t.Fatalf("%v: %s", err, p.said())
 	}
@@ -334,5 +336,61 @@ spec: {autoDeploy: true, accessLog: {format: '$context.httpMethod "$context.path
 	}
 	if log := content(file)(); log != "GET \"/shop/pets/1\" 200\n" {
 		t.Errorf("the new log has %q", log)
+	}
+}
+
+func TestAServerTracesItsRequests(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a process")
+	}
+	for _, n := range []string{"OTEL_SDK_DISABLED", "OTEL_TRACES_SAMPLER", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_EXPORTER_OTLP_HEADERS"} {
+		t.Setenv(n, "")
+	}
+	parents := make(chan string, 1)
+	backend := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		parents <- r.Header.Get("Traceparent") + " " + r.Header.Get("Tracestate")
+	}))
+	t.Cleanup(backend.Close)
+	spansTo := collector.New(t)
+	p := startServer(t, "--otlp-endpoint", spansTo.URL, "--trace-ratio", "0", "--allow-egress", "127.0.0.0/8")
+	p.run("apply", "-f", p.write("proxy.yaml", `
+apiVersion: postern/v1
+kind: API
+metadata: {name: proxy}
+spec:
+  gateway: edge
+  type: regional
+  path: proxy
+  stage: prod
+  openapi: {openapi: 3.0.1, info: {title: p, version: "1"}, paths: {"/items/{id}": {get: {parameters: [{name: id, in: path, required: true, schema: {type: string}}], responses: {"200": {description: ok}}, x-amazon-apigateway-integration: {type: http_proxy, httpMethod: GET, uri: "`+backend.URL+`/{id}", requestParameters: {integration.request.path.id: method.request.path.id}}}}}}
+---
+apiVersion: postern/v1
+kind: Stage
+metadata: {name: proxy.prod}
+spec: {autoDeploy: true}
+`))
+	const id = "4bf92f3577b34da6a3ce929d0e0e4736"
+	if res := p.get("/proxy/items/7", http.Header{"Traceparent": {"00-" + id + "-00f067aa0ba902b7-01"}, "Tracestate": {"rojo=1"}}); res.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s", res.Status, p.said())
+	}
+	sent := <-parents
+	p.get("/shop/pets", nil) // not chosen
+	if err := p.stop(); err != nil {
+		t.Errorf("the server ended with %v: %s", err, p.said())
+	}
+	spans := spansTo.Spans() // what waited was sent at the end
+	if len(spans) != 2 {
+		t.Fatalf("%d spans: %+v; %s", len(spans), spans, p.said())
+	}
+	server, call := spans[0], spans[1]
+	if server.Name != "GET /items/{id}" || server.Kind != 2 || server.Trace != id || server.Parent != "00f067aa0ba902b7" || server.State != "rojo=1" ||
+		server.Attributes["http.response.status_code"] != "200" || server.Attributes["http.route"] != "/items/{id}" || server.Attributes["postern.api"] != "proxy" || server.Resource["service.name"] != "postern" {
+		t.Errorf("%+v", server)
+	}
+	if call.Kind != 3 || call.Parent != server.ID || call.Attributes["server.address"] != "127.0.0.1" || call.Start < server.Start || call.End > server.End {
+		t.Errorf("%+v", call)
+	}
+	if want := "00-" + id + "-" + call.ID + "-01 rojo=1"; sent != want {
+		t.Errorf("the backend got %s, want %s", sent, want)
 	}
 }

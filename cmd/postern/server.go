@@ -19,13 +19,16 @@ import (
 
 	"postern.dev/postern/client/settings"
 	"postern.dev/postern/instance"
+	"postern.dev/postern/internal/otlp"
 	"postern.dev/postern/model"
 )
 
 // serverFlags are the flags of postern server as they were written.
 type serverFlags struct {
 	data, base, segment, management, wireguard, public string
-	accessLog                                          string
+	accessLog, collector                               string
+	ratio                                              float64
+	ratioGiven                                         bool
 	publicPorts, egress, etcd                          []string
 	verbose                                            bool
 }
@@ -41,6 +44,7 @@ func newServerCommand(a *app) *cobra.Command {
 			"the management API among them.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			f.ratioGiven = cmd.Flags().Changed("trace-ratio")
 			o, err := f.options()
 			if err != nil {
 				return err
@@ -49,7 +53,7 @@ func newServerCommand(a *app) *cobra.Command {
 			if f.verbose {
 				level = slog.LevelDebug
 			}
-			o.Stdout = a.out
+			o.Stdout, o.Version = a.out, buildVersion()
 			o.Log = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))
 			return a.serve(cmd.Context(), o)
 		},
@@ -65,6 +69,8 @@ func newServerCommand(a *app) *cobra.Command {
 	fl.StringSliceVar(&f.publicPorts, "public-ports", nil, "move published ports: 443=8443,...")
 	fl.StringSliceVar(&f.egress, "allow-egress", nil, "prefix that Hosts and APIs may reach through this server although it is not public; may be repeated")
 	fl.StringVar(&f.accessLog, "access-log", "", "file of the gateway's access log, or - for standard output; SIGHUP opens it again")
+	fl.StringVar(&f.collector, "otlp-endpoint", "", "URL of an OpenTelemetry collector that gets traces, such as http://127.0.0.1:4318")
+	fl.Float64Var(&f.ratio, "trace-ratio", 1, "part of the requests that is traced, from 0 to 1, unless their callers have decided")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log more")
 	return c
 }
@@ -117,6 +123,17 @@ func (f *serverFlags) options() (instance.Options, error) {
 	}
 	if f.public == "" && len(f.publicPorts) > 0 {
 		errs = append(errs, usage("--public-ports moves what --public offers; say with --public on which address"))
+	}
+	if o.Collector = f.collector; f.collector != "" {
+		if _, err := otlp.ParseEndpoint(f.collector); err != nil {
+			errs = append(errs, usage("--otlp-endpoint %v", err))
+		}
+	}
+	if f.ratioGiven {
+		if !(f.ratio >= 0 && f.ratio <= 1) {
+			errs = append(errs, usage("--trace-ratio %v is not from 0 to 1", f.ratio))
+		}
+		o.Ratio = &f.ratio
 	}
 	for _, e := range f.egress {
 		p, err := netip.ParsePrefix(e)

@@ -25,6 +25,7 @@ import (
 	"postern.dev/postern/engine/gateway/meter"
 	"postern.dev/postern/engine/gateway/observe/access"
 	"postern.dev/postern/engine/gateway/observe/metric"
+	"postern.dev/postern/engine/gateway/observe/trace"
 	"postern.dev/postern/engine/gateway/upstream"
 	"postern.dev/postern/snapshot"
 )
@@ -61,6 +62,9 @@ type Options struct {
 	Upstream upstream.Timeouts
 	// AccessLog gets a line for each request; nil writes none. It stays its owner's.
 	AccessLog *access.Log
+	// Trace gets the spans of requests that are traced; nil traces none. It stays
+	// its owner's.
+	Trace *trace.Tracer
 	// Recent is how many requests are remembered [4096].
 	Recent int
 	// Now is the clock that policies see; nil is the system's.

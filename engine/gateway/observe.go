@@ -37,6 +37,7 @@ type watch struct {
 
 	entry access.Entry
 	cert  *access.Certificate
+	place place
 }
 
 // watch begins to watch a request.
@@ -53,6 +54,7 @@ func (e *Engine) watch(x *exchange.Exchange, st *state, s *snapshot.Snapshot) {
 	w.code, w.message, w.kind = "", "", ""
 	st.job.Called = integration.Called{}
 	st.trace = st.trace[:0]
+	e.locate(x, st)
 	x.OnDone(w.done)
 }
 
@@ -87,6 +89,9 @@ func (e *Engine) over(x *exchange.Exchange, st *state) {
 	if e.o.AccessLog != nil {
 		e.log(x, st, stage, took)
 	}
+	if w.place.recorded {
+		e.record(x, st, took)
+	}
 	w.snapshot, w.gateway = nil, nil // the connection may be idle for long
 }
 
@@ -106,7 +111,7 @@ func (e *Engine) log(x *exchange.Exchange, st *state, stage *snapshot.Stage, too
 	n := &w.entry
 	*n = access.Entry{
 		Lane: w.lane, Exchange: x, Gateway: w.gateway, Took: took, Code: w.code, Message: w.message, Type: w.kind,
-		Extended: view(st.extended[:]), Trace: view(st.trace),
+		Extended: view(st.extended[:]), Trace: view(st.trace), TraceID: w.place.id(),
 	}
 	if w.snapshot != nil {
 		n.Revision = w.snapshot.Revision
@@ -164,6 +169,7 @@ func (e *Engine) faulty(x *exchange.Exchange, st *state) {
 func (e *Engine) Metrics(t *exposition.Text) {
 	e.meter.Write(t)
 	e.runner.Metrics(t)
+	e.tracing(t)
 	if l := e.o.AccessLog; l != nil {
 		t.Family("postern_access_log_lines_total", exposition.Counter, "Lines of the access log that were written.")
 		t.Sample(float64(l.Lines()))

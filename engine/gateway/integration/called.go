@@ -7,6 +7,7 @@ import (
 	"errors"
 	"time"
 
+	"postern.dev/postern/engine/gateway/observe/trace"
 	"postern.dev/postern/engine/gateway/upstream"
 	"postern.dev/postern/snapshot"
 )
@@ -52,20 +53,14 @@ func (j *Job) called(err error) {
 	}
 }
 
-// The fields of the W3C's trace context.
-const (
-	FieldTraceParent = "traceparent"
-	FieldTraceState  = "tracestate"
-)
-
 // trace puts the gateway's own place in a trace before the caller's.
 func (j *Job) trace() {
 	if j.Parent == "" {
 		return
 	}
-	j.header.Set(FieldTraceParent, j.Parent)
-	j.header.Del(FieldTraceState)
+	j.header.Set(trace.FieldParent, j.Parent)
+	j.header.Del(trace.FieldState)
 	if j.State != "" {
-		j.header.Add(FieldTraceState, j.State)
+		j.header.Add(trace.FieldState, j.State)
 	}
 }

@@ -102,7 +102,7 @@ type Job struct {
 	// Called tells of the call to a backend.
 	Called Called
 	// Parent is sent to the backend as traceparent in place of the caller's, and
-	// State as tracestate, unless Parent is empty.
+	// State as tracestate, unless Parent is empty. They are set for each request.
 	Parent, State string
 
 	call   upstream.Call
@@ -118,7 +118,6 @@ type Job struct {
 // Begin makes the Job ready for another request.
 func (j *Job) Begin(s *snapshot.Snapshot, e *exchange.Exchange) {
 	j.Snapshot, j.Exchange, j.Failed, j.Called = s, e, nil, Called{}
-	j.Parent, j.State = "", ""
 	j.header.Reset()
 }
 

@@ -2,10 +2,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package observe opens what a process tells of its gateway's requests: the access
-// log and its file.
+// log and its file, the traces and their collector.
 package observe
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +15,9 @@ import (
 	"time"
 
 	"postern.dev/postern/engine/gateway/observe/access"
+	"postern.dev/postern/engine/gateway/observe/trace"
 	"postern.dev/postern/internal/logfile"
+	"postern.dev/postern/internal/otlp"
 )
 
 // Options is what a Telemetry is made of.
@@ -22,6 +25,14 @@ type Options struct {
 	// AccessLog is the file of the access log, "-" for Stdout; empty writes none.
 	AccessLog string
 	Stdout    io.Writer
+	// Collector is the URL of an OpenTelemetry collector; if it is empty the
+	// environment may name one, and nothing is traced if neither does.
+	Collector string
+	// Ratio of the requests that bring no decision is traced; if it is nil the
+	// environment may say which, and else all are.
+	Ratio *float64
+	// Service, Version and Instance tell a collector whose spans they are.
+	Service, Version, Instance string
 	// Log hears of what could not be written, once a minute.
 	Log *slog.Logger
 }
@@ -30,27 +41,57 @@ type Options struct {
 type Telemetry struct {
 	// Access is nil without an access log.
 	Access *access.Log
+	// Trace is nil without a collector.
+	Trace *trace.Tracer
 
-	file *logfile.File
-	log  *slog.Logger
+	file     *logfile.File
+	exporter *otlp.Exporter
+	log      *slog.Logger
 
 	mu   sync.Mutex
 	told time.Time
 }
 
 // Open opens what Options ask for. SIGHUP has the access log's file opened again.
-func Open(o Options) (*Telemetry, error) {
+func Open(ctx context.Context, o Options) (*Telemetry, error) {
 	t := &Telemetry{log: o.Log}
-	if o.AccessLog == "" {
-		return t, nil
+	if err := errors.Join(t.openLog(o), t.openTraces(ctx, o)); err != nil {
+		return nil, errors.Join(err, t.Close())
 	}
-	var err error
-	if t.file, err = logfile.Open(o.AccessLog, o.Stdout); err != nil {
-		return nil, fmt.Errorf("access log: %w; name another file, or - for standard output", err)
-	}
-	t.Access = access.New(access.Options{Out: t.file, Failed: t.failed})
-	t.file.OnHangup(t.Access.Flush, t.failed)
 	return t, nil
+}
+
+func (t *Telemetry) openLog(o Options) error {
+	if o.AccessLog == "" {
+		return nil
+	}
+	file, err := logfile.Open(o.AccessLog, o.Stdout)
+	if err != nil {
+		return fmt.Errorf("access log: %w; name another file, or - for standard output", err)
+	}
+	t.file = file
+	t.Access = access.New(access.Options{Out: file, Failed: t.failed})
+	file.OnHangup(t.Access.Flush, t.failed)
+	return nil
+}
+
+func (t *Telemetry) openTraces(ctx context.Context, o Options) error {
+	if o.Collector == "" && !otlp.Configured() {
+		return nil
+	}
+	ratio := 1.0
+	var err error
+	if o.Ratio != nil {
+		ratio = *o.Ratio
+	} else if ratio, err = otlp.Ratio(); err != nil {
+		return err
+	}
+	t.exporter, err = otlp.New(ctx, otlp.Options{Endpoint: o.Collector, Service: o.Service, Version: o.Version, Instance: o.Instance})
+	if err != nil {
+		return err
+	}
+	t.Trace = trace.New(trace.Options{Ratio: ratio, Export: t.exporter.Export, Failed: t.failed})
+	return nil
 }
 
 // failed tells of a failure, but not of each of very many.
@@ -70,8 +111,20 @@ func (t *Telemetry) failed(err error) {
 // Close writes what has gathered and closes everything. The gateway is closed
 // before.
 func (t *Telemetry) Close() error {
-	if t == nil || t.Access == nil {
+	if t == nil {
 		return nil
 	}
-	return errors.Join(t.Access.Close(), t.file.Close())
+	var errs []error
+	if t.Access != nil {
+		errs = append(errs, t.Access.Close(), t.file.Close())
+	}
+	if t.Trace != nil {
+		errs = append(errs, t.Trace.Close())
+	}
+	if t.exporter != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		errs = append(errs, t.exporter.Close(ctx))
+	}
+	return errors.Join(errs...)
 }
