@@ -189,7 +189,9 @@ func (t *trail) keyReason(s *request.Step, note string) string {
 	case request.CodeKeyMissing:
 		return "The operation needs an API key, and the request has no " + apiKeyHeader + "."
 	case request.CodeKeyUnknown:
-		if note == "" {
+		if s.Note == request.NoteOtherProduct {
+			note = " is of a Product that does not have " + s.Component.String()
+		} else {
 			note = " was not issued here"
 			if len(v.API.Products) == 0 {
 				note += "; no Product has " + s.Component.String() + ", so that no key opens it"

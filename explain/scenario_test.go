@@ -45,6 +45,7 @@ var now = time.Unix(1_700_000_000, 0)
 //	lookup: ADDRESSES      what the server's resolver answers for any name; none
 //	                       of it, or nothing in time: none, late
 //	health: TARGET REASON  a target that health probes have taken out
+//	limited: CODE KIND     the request has happened, and a limit of KIND refused it
 //	revoke: GROUP AUTHORIZATION PORTS  what was granted and is so no more
 //
 // Its files are world.yaml (more resources, or others of the same names),
@@ -105,6 +106,7 @@ func (s *scenario) load(t testing.TB) {
 	}
 	docs := documents{}
 	server := false
+	var limited *explain.Limited
 	var probe func(context.Context, *snapshot.Gateway, *request.Destination, netip.AddrPort) (string, string, *request.Response)
 	var health func(string, string, string) (bool, bool, string)
 	var lookup func(context.Context, *snapshot.Gateway, *request.Destination) ([]netip.Addr, string, string)
@@ -143,6 +145,8 @@ func (s *scenario) load(t testing.TB) {
 				"spec":   map[string]any{"gateway": "main", "securityGroup": args[0], "ports": []any{args[2]}},
 				"status": map[string]any{"grantedPorts": []any{args[2]}},
 			}
+		case "limited":
+			limited = &explain.Limited{Code: args[0], Kind: model.Kind(args[1])}
 		case "server":
 			server = true
 		}
@@ -154,6 +158,7 @@ func (s *scenario) load(t testing.TB) {
 		}
 	}
 	s.world = docs.world(t, server, s.down)
+	s.world.Limited = limited
 	s.world.Probe, s.world.Health, s.world.Lookup = probe, health, lookup
 }
 
