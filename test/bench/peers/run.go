@@ -99,20 +99,8 @@ func (o *options) group(ctx context.Context, group []scenario, bin string, done 
 			return err
 		}
 		running = append(running, r)
-		note, err := prove(ctx, &s, r)
-		if errors.Is(err, gateway.ErrUnfit) {
-			notes[g.Name] = err.Error()
-			running = running[:len(running)-1]
-			if err := r.Close(); err != nil {
-				return err
-			}
-			continue
-		}
-		if err != nil {
+		if err := prove(ctx, &s, r); err != nil {
 			return fmt.Errorf("%s does not do what scenario %s asks for: %w", g.Name, s.name, err)
-		}
-		if note != "" {
-			notes[g.Name] = note
 		}
 	}
 	for _, s := range group {

@@ -58,8 +58,6 @@ type Running struct {
 	Name string
 	Addr string
 	Keys []string // one more than asked for
-	// Lacks says what of the task it does not do.
-	Lacks string
 	// AccessLog is the file of its access log, where there has to be one.
 	AccessLog string
 }

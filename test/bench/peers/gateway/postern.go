@@ -17,6 +17,10 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"postern.dev/postern/client"
+	"postern.dev/postern/client/settings"
+	"postern.dev/postern/client/wire"
 )
 
 // startPostern runs a server on an empty store, applies what is asked for as a
@@ -40,8 +44,14 @@ func startPostern(ctx context.Context, t *Task) (_ *Running, err error) {
 	if !t.TLS {
 		ports = "80=" + port(v.Addr) + ",443=" + port(v.Metrics)
 	}
-	p, err := start(t.Dir, "postern", program, "server", "--data", "data", "--management", management,
-		"--public", "127.0.0.1", "--public-ports", ports+",3443="+port(management), "--allow-egress", "127.0.0.1/32")
+	args := []string{
+		program, "server", "--data", "data", "--management", management, "--public", "127.0.0.1",
+		"--public-ports", ports + ",3443=" + port(management), "--allow-egress", "127.0.0.1/32",
+	}
+	if v.WithKeys {
+		args = append(args, "--access-log", v.AccessLog)
+	}
+	p, err := start(t.Dir, "postern", args...)
 	if err != nil {
 		return nil, err
 	}
@@ -77,11 +87,32 @@ func startPostern(ctx context.Context, t *Task) (_ *Running, err error) {
 	if _, err := command("apply", "-f", manifest); err != nil {
 		return nil, err
 	}
-	r := &Running{Process: p, Addr: v.Addr}
 	if v.WithKeys {
-		r.Lacks = "keys, limit, access log: not in this version"
+		if err := issue(ctx, filepath.Join(t.Dir, "data", settings.FileName), v.Keys); err != nil {
+			return nil, err
+		}
 	}
-	return r, nil
+	return v.running(p), nil
+}
+
+// issue issues the keys, each to a Subscription of its own, as postern key
+// create would.
+func issue(ctx context.Context, file string, keys []string) error {
+	s, err := settings.Load(file)
+	if err != nil {
+		return err
+	}
+	c, err := client.New(client.Options{Address: s.Address, CA: s.CA, Token: s.Token})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for i, k := range keys {
+		if _, err := c.CreateKey(ctx, fmt.Sprintf("consumer%d", i), wire.NewKey{Value: k}); err != nil {
+			return fmt.Errorf("issue a key: %w", err)
+		}
+	}
+	return nil
 }
 
 func port(address string) string {
