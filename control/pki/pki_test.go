@@ -149,13 +149,13 @@ func TestLoopbackCertificateIsForTheListenersAddressesToo(t *testing.T) {
 	a, _ := newTestIssuer(t, &now, 0)
 	i := NewIssuer(a, Options{
 		Serves: func(string) bool { return false }, Now: func() time.Time { return now },
-		Addresses: []netip.Addr{netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("2001:db8::1")},
+		Addresses: []netip.Addr{netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.9"), netip.MustParseAddr("2001:db8::1")},
 	})
 	c, err := i.Loopback()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]bool{"203.0.113.1": true, "2001:db8::1": true, "127.0.0.1": true, "203.0.113.2": false} {
+	for name, want := range map[string]bool{"203.0.113.1": true, "2001:db8::1": true, "127.0.0.1": true, "127.0.0.9": true, "203.0.113.2": false, "127.0.0.8": false} {
 		_, err := c.Leaf.Verify(x509.VerifyOptions{DNSName: name, Roots: a.Pool(), CurrentTime: now})
 		if (err == nil) != want {
 			t.Errorf("%s: %v, want valid: %t", name, err, want)
