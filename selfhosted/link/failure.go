@@ -154,11 +154,7 @@ func unreached(address string, err error, now time.Time) *Failure {
 	case errors.Is(err, errSlow):
 		f.Kind, f.Message = KindTimeout, fmt.Sprintf("no connection within %s: what is sent there is dropped on the way, or nobody is there", connectTimeout)
 	case errors.As(err, &dns):
-		f.Kind, f.Message = KindDNS, dns.Name+": Name does not resolve"
-		f.Advice = "ask your DNS for the name; --resolver names a server that knows it"
-		if dns.IsTimeout {
-			f.Message = dns.Name + ": the DNS server does not answer"
-		}
+		f.Kind, f.Message, f.Advice = unresolved(dns)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		f.Kind, f.Message = KindRefused, "Connection refused (ECONNREFUSED)"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
@@ -181,6 +177,24 @@ func unreached(address string, err error, now time.Time) *Failure {
 		f.Advice = fmt.Sprintf(adviceAsk, address)
 	}
 	return f
+}
+
+// unresolved tells a name that is not known from a server that did not say. The
+// words of package net are not repeated: they have a port that is another each
+// time, and what is the same is logged once.
+func unresolved(err *net.DNSError) (kind Kind, message, advice string) {
+	message, advice = "Name does not resolve", "ask your DNS for the name; --resolver names a server that knows it"
+	switch {
+	case err.IsTimeout:
+		message = "the DNS server does not answer"
+	case strings.HasSuffix(err.Err, "connection refused"):
+		message = "nothing listens where the DNS server should be"
+	case err.IsTemporary:
+		message = "the DNS server answers that it failed or does not serve this machine"
+	default:
+		return KindDNS, err.Name + ": " + message, advice
+	}
+	return KindDNS, err.Name + ": " + message, "see that the DNS server runs and can be reached from here; --resolver names another"
 }
 
 // byProxy reads what a SOCKS5 proxy replied, in the words of RFC 1928 that

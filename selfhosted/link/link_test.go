@@ -281,6 +281,9 @@ func TestEachFailureIsNamed(t *testing.T) {
 		return func(p *plane) { p.reach["corp.management.x:3443"] = h }
 	}
 	f(KindDNS, "ErrorResolvingHostname", "Name does not resolve", every(&net.DNSError{Name: "corp.management.x", IsNotFound: true}))
+	f(KindDNS, "ErrorResolvingHostname", "the DNS server does not answer", every(&net.DNSError{Name: "corp.management.x", Err: "i/o timeout", IsTimeout: true}))
+	f(KindDNS, "ErrorResolvingHostname", "nothing listens where the DNS server should be", every(&net.DNSError{Name: "corp.management.x", Err: "read udp 192.0.2.1:49196->192.0.2.53:53: read: connection refused", IsTemporary: true}))
+	f(KindDNS, "ErrorResolvingHostname", "the DNS server answers that it failed or does not serve this machine", every(&net.DNSError{Name: "corp.management.x", Err: "server misbehaving", IsTemporary: true}))
 	f(KindRefused, "ConfigInitialSyncFailed", "Connection refused (ECONNREFUSED)", func(*plane) {})
 	f(KindTimeout, "ConfigInitialSyncFailed", "no answer", every(context.DeadlineExceeded))
 	f(KindTLS, "ConfigInitialSyncFailed", "signed by unknown authority", func(p *plane) {
