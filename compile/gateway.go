@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	compileiam "postern.dev/postern/compile/iam"
+	"postern.dev/postern/decide/flow"
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
 )
@@ -152,7 +153,7 @@ func (b *build) withdraw(g *snapshot.Gateway) {
 }
 
 // managed is the managed group of a Gateway's nodes: its own ports from
-// anywhere, and everything outward.
+// anywhere, that of HTTP/3 too, and everything outward.
 func managed(g *snapshot.Gateway, network string) *model.SecurityGroup {
 	r := model.Rule{Name: "published", Direction: model.Inbound, Action: model.Allow, Protocol: "tcp"}
 	for _, port := range slices.Sorted(maps.Keys(g.PrivatePorts)) {
@@ -164,6 +165,11 @@ func managed(g *snapshot.Gateway, network string) *model.SecurityGroup {
 	}
 	if len(r.Ports) > 0 {
 		m.Spec.Rules = []model.Rule{r}
+	}
+	if len(g.PrivatePorts[flow.EndpointPort]) > 0 {
+		m.Spec.Rules = append(m.Spec.Rules, model.Rule{
+			Name: "http3", Direction: model.Inbound, Action: model.Allow, Protocol: "udp", Ports: []string{strconv.Itoa(flow.EndpointPort)},
+		})
 	}
 	model.Default(m)
 	return m
@@ -217,7 +223,6 @@ func (b *build) endpoint(e *model.Endpoint) {
 		}
 		b.note(model.RefOf(e), model.Condition{Type: ConditionReady, Reason: e.Status.Connection, Message: message})
 	}
-	b.unserved(e, "spec.http2", e.Spec.HTTP2, "; callers speak HTTP/1.1")
 	g.Endpoints = append(g.Endpoints, x)
 	g.Hosts[x.Host] = &snapshot.Host{Kind: snapshot.HostEndpoint, Name: x.Host, Endpoint: x}
 	b.out.Endpoints[x.Name] = x

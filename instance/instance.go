@@ -210,6 +210,7 @@ func (i *Instance) startEngines(ctx context.Context) error {
 	i.gateway = gateway.New(gateway.Options{
 		AccessLog: i.observed.Access, Trace: i.observed.Trace,
 		Certificate: i.issuer.Certificate, Challenge: challenges{i}, Dial: i.dialBackend, Own: ownAddresses, Roots: i.roots, Now: i.opts.Now,
+		Failed:        i.failed,
 		Management:    i.component((*control.Server).ServeManagement),
 		Configuration: i.component((*control.Server).ServeConfiguration),
 	})
@@ -367,12 +368,18 @@ func (i *Instance) component(serve func(*control.Server, context.Context, net.Co
 // serveConn hands a connection to the gateway. Why it ended is the client's
 // affair or was answered there; a fault of ours is not.
 func (i *Instance) serveConn(ctx context.Context, c net.Conn, o *snapshot.Origin) {
-	err := i.gateway.ServeConn(ctx, c, o)
+	if err := i.gateway.ServeConn(ctx, c, o); err != nil {
+		i.failed(o, err)
+	}
+}
+
+// failed tells of a connection that failed, or of a request on one that goes on.
+func (i *Instance) failed(o *snapshot.Origin, err error) {
 	if p, ok := errors.AsType[*h1.PanicError](err); ok {
 		i.opts.Log.Error("the gateway failed at a request", "from", o.Source, "to", o.Local, "panic", p.Value, "stack", string(p.Stack))
-	} else if err != nil {
-		i.opts.Log.Debug("connection ended", "from", o.Source, "to", o.Local, "error", err)
+		return
 	}
+	i.opts.Log.Debug("connection ended", "from", o.Source, "to", o.Local, "error", err)
 }
 
 // ownAddresses are the addresses of this machine.

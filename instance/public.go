@@ -20,14 +20,16 @@ import (
 	"postern.dev/postern/snapshot"
 )
 
-// public offers the Gateways' published ports on real sockets. All Gateways
-// share the one address; the name in the TLS handshake tells them apart.
+// public offers the Gateways' published ports on real sockets, and HTTP/3 beside
+// https. All Gateways share the one address; the name in the TLS handshake tells
+// them apart.
 type public struct {
 	i         *Instance
 	open      *limited.Parties[netip.Addr] // connections, by source
 	ctx       context.Context              // ends with close
 	cancel    context.CancelFunc
 	mu        sync.Mutex
+	quic      datagrams
 	listeners map[uint16]net.Listener // by published port
 	failures  map[uint16]error        // why a published port has no listener
 	purpose   map[uint16]string       // what a published port is for
@@ -45,6 +47,7 @@ const (
 func newPublic(i *Instance) *public {
 	p := &public{i: i, open: limited.NewParties[netip.Addr](maxPublic), listeners: map[uint16]net.Listener{}, failures: map[uint16]error{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.quic.p = p
 	return p
 }
 
@@ -89,6 +92,7 @@ func (p *public) apply(s *snapshot.Snapshot) {
 			p.i.opts.Log.Error("a published port is not served; free it, or move it with --public-ports", "port", port, "error", err)
 		}
 	}
+	p.quic.apply(overQUIC(s))
 }
 
 // retry tries again to open the sockets that could not be opened.
@@ -98,6 +102,7 @@ func (p *public) retry() {
 	for port := range p.failures {
 		_ = p.listen(port) // else the failure stays as it is
 	}
+	p.quic.retry()
 }
 
 // failure says why ports that a Gateway publishes are not served.
@@ -211,6 +216,9 @@ func (p *public) serve(l net.Listener, port uint16) {
 		o := &snapshot.Origin{
 			Local:  netip.AddrPortFrom(everybodys, port),
 			Socket: p.real(port).Port(), SocketTLS: p.real(443).Port(),
+		}
+		if port == portQUIC {
+			o.AltSvc = p.quic.altSvc()
 		}
 		if t, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 			a := t.AddrPort()

@@ -77,6 +77,11 @@ type Origin struct {
 	// may have moved, and SocketTLS that of the one that stands for 443; zero
 	// elsewhere.
 	Socket, SocketTLS uint16
+	// QUIC tells that the caller speaks HTTP/3, and AltSvc says where it is spoken
+	// beside the real socket that was called: a value of the field Alt-Svc (RFC
+	// 7838), empty if nowhere.
+	QUIC   bool
+	AltSvc string
 	// ServedBy is the SelfHostedGateway in whose process the connection arrived;
 	// empty everywhere else. What only holds for a Gateway's place in the network
 	// does not hold there.

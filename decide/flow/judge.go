@@ -212,10 +212,15 @@ func (j *judge) listen() bool {
 		}
 	case ToGateway:
 		step.Component = gatewayRef(t.Gateway)
-		if q.Proto == sg.TCP {
-			t.Components = t.Gateway.Ports(q.Dst)[q.Port]
-			open = len(t.Components) > 0
+		switch t.Components = t.Gateway.Ports(q.Dst)[q.Port]; {
+		case q.Proto == sg.TCP:
+		case q.Proto == sg.UDP && q.Source.Relayed && q.Port == EndpointPort && t.Components.Has(snapshot.ComponentGateway):
+			// HTTP/3, which is served on real sockets alone.
+			t.Components = endpointComponents
+		default:
+			t.Components = nil
 		}
+		open = open || len(t.Components) > 0
 	case ToResolver:
 		step.Component = networkRef(t.Network)
 		open = open || q.Port == ResolverPort && (q.Proto == sg.UDP || q.Proto == sg.TCP)

@@ -62,6 +62,9 @@ func Admitted(s *snapshot.Snapshot, g *snapshot.Gateway, c snapshot.Component, o
 	src := flow.FromInternet(o.Source.Addr().Unmap())
 	src.Relayed = true
 	q := flow.Query{Source: src, Proto: sg.TCP, Port: o.Local.Port()}
+	if o.QUIC {
+		q.Proto = sg.UDP
+	}
 	for _, a := range at {
 		if !q.Dst.IsValid() || a.Is4() == src.Addr.Is4() {
 			q.Dst = a

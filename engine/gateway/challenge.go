@@ -45,7 +45,7 @@ func (e *Engine) challenged(h *tls.ClientHelloInfo, c *vouched) (*tls.Config, er
 			return nobody, nil
 		}
 		if v := request.Admitted(s, g, snapshot.ComponentGateway, c.origin); !v.Allowed() {
-			reset(c.Conn)
+			c.reset()
 			return nil, fmt.Errorf("%w: %s", errNotAdmitted, v.Code)
 		}
 	}

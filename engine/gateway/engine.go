@@ -20,6 +20,7 @@ import (
 	"postern.dev/postern/engine/gateway/exchange"
 	"postern.dev/postern/engine/gateway/h1"
 	"postern.dev/postern/engine/gateway/h2"
+	"postern.dev/postern/engine/gateway/h3"
 	"postern.dev/postern/engine/gateway/health"
 	"postern.dev/postern/engine/gateway/integration"
 	"postern.dev/postern/engine/gateway/meter"
@@ -65,6 +66,9 @@ type Options struct {
 	// Trace gets the spans of requests that are traced; nil traces none. It stays
 	// its owner's.
 	Trace *trace.Tracer
+	// Failed is told of requests at which this engine failed while the connection
+	// went on; nil: nobody.
+	Failed func(o *snapshot.Origin, err error)
 	// Recent is how many requests are remembered [4096].
 	Recent int
 	// Now is the clock that policies see; nil is the system's.
@@ -77,6 +81,7 @@ type Engine struct {
 	snapshot atomic.Pointer[snapshot.Snapshot]
 	server   h1.Server
 	h2       h2.Server
+	h3       h3.Server
 	tls      *tls.Config
 	plain    *tls.Config // where HTTP/1.1 alone is spoken
 	asking   *tls.Config // for components that another serves
@@ -125,6 +130,13 @@ func New(o Options) *Engine {
 	e.plain = e.tls.Clone()
 	e.plain.GetConfigForClient, e.plain.NextProtos = nil, offersHTTP1
 	e.asking = ask(e.plain)
+	e.h3.Handler, e.h3.Refused, e.h3.Timeouts = e.handle, e.refused, o.Timeouts
+	e.h3.TLS, e.h3.Opened = e.tls, e.openedQUIC
+	e.h3.Failed = func(v any, err error) {
+		if o.Failed != nil {
+			o.Failed(v.(*vouched).origin, err)
+		}
+	}
 	return e
 }
 
@@ -166,7 +178,7 @@ func (e *Engine) ServeConn(ctx context.Context, nc net.Conn, o *snapshot.Origin)
 	if e.snapshot.Load() == nil {
 		return errors.Join(ErrNoSnapshot, nc.Close())
 	}
-	defer e.connected(o).Close()
+	defer e.connected(o, metric.HTTP1).Close()
 	if o.Local.Port() == portHTTP {
 		return e.server.ServeConn(ctx, nc, o)
 	}
@@ -205,7 +217,9 @@ func (e *Engine) Connections() int { return e.server.Connections() }
 // Shutdown lets requests under way finish and closes everything; when ctx ends
 // first it closes the rest at once.
 func (e *Engine) Shutdown(ctx context.Context) error {
-	return errors.Join(e.h2.Shutdown(ctx), e.server.Shutdown(ctx), e.health.Close(), e.runner.Close())
+	quic := make(chan error, 1)
+	go func() { quic <- e.h3.Shutdown(ctx) }()
+	return errors.Join(e.h2.Shutdown(ctx), e.server.Shutdown(ctx), <-quic, e.health.Close(), e.runner.Close())
 }
 
 // Close closes everything at once and waits. Requests under way do not wait for
@@ -213,7 +227,7 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 func (e *Engine) Close() error {
 	calls := make(chan error, 1)
 	go func() { calls <- e.runner.Close() }()
-	return errors.Join(e.server.Close(), <-calls, e.health.Close())
+	return errors.Join(e.server.Close(), e.h3.Close(), <-calls, e.health.Close())
 }
 
 // gateway finds what was called: an Endpoint's Gateway, the owner of a public

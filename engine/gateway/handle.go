@@ -183,6 +183,9 @@ func (st *state) identify(x *exchange.Exchange) {
 	h.Set("x-amzn-RequestId", x.ID())
 	h.Set("x-amz-apigw-id", view(st.extended[:]))
 	h.Set("x-postern-request-id", x.ID())
+	if x.Origin.AltSvc != "" && x.TLS != nil {
+		h.Set("Alt-Svc", x.Origin.AltSvc)
+	}
 }
 
 // extend makes the extended request id from the plain one: 15 characters of 6

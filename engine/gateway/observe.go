@@ -182,8 +182,8 @@ func (e *Engine) Metrics(t *exposition.Text) {
 func (e *Engine) Applied() time.Time { return time.Unix(0, e.applied.Load()) }
 
 // connected counts a connection until the function that it returns is called.
-func (e *Engine) connected(o *snapshot.Origin) *metric.Connections {
-	c := e.meter.Connections(metric.ListenerOf(o), metric.HTTP1)
+func (e *Engine) connected(o *snapshot.Origin, p metric.Protocol) *metric.Connections {
+	c := e.meter.Connections(metric.ListenerOf(o), p)
 	c.Open()
 	return c
 }

@@ -6,9 +6,12 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
+	"net/netip"
 
 	"postern.dev/postern/engine/gateway/exchange"
+	"postern.dev/postern/engine/gateway/observe/metric"
 	"postern.dev/postern/engine/gateway/stream"
 	"postern.dev/postern/snapshot"
 )
@@ -39,13 +42,64 @@ func (e *Engine) speak(ctx context.Context, nc *tls.Conn, v *vouched, x *exchang
 	if x.TLS.Protocol != protocolHTTP2 {
 		return false
 	}
+	defer e.recounted(x.Origin)()
 	v.failed = e.h2.ServeConn(ctx, nc, e.streams(x))
 	return true
 }
 
 // prior serves a connection in clear whose client speaks HTTP/2 without asking.
 func (e *Engine) prior(ctx context.Context, nc net.Conn, x *exchange.Exchange) error {
+	defer e.recounted(x.Origin)()
 	return e.h2.ServeConn(ctx, nc, e.streams(x))
+}
+
+// recounted counts a connection that had been counted as one of HTTP/1.1, before
+// more was known, as one of HTTP/2 until what it returns is called.
+func (e *Engine) recounted(o *snapshot.Origin) func() {
+	old, c := e.meter.Connections(metric.ListenerOf(o), metric.HTTP1), e.connected(o, metric.HTTP2)
+	old.Close()
+	return func() {
+		c.Close()
+		old.Open()
+	}
+}
+
+// ServeSocket serves HTTP/3 on a UDP socket until ctx or the Engine ends, and
+// closes it. accept is asked for each new connection: it returns its origin, and
+// what to call when it has ended.
+func (e *Engine) ServeSocket(ctx context.Context, pc net.PacketConn, accept func(from netip.AddrPort) (o *snapshot.Origin, leave func(), ok bool)) error {
+	if e.snapshot.Load() == nil {
+		return errors.Join(ErrNoSnapshot, pc.Close())
+	}
+	return e.h3.Serve(ctx, pc, func(from netip.AddrPort) (any, func(), bool) {
+		o, leave, ok := accept(from)
+		if !ok {
+			return nil, nil, false
+		}
+		c := e.connected(o, metric.HTTP3)
+		return &vouched{origin: o}, func() {
+			c.Close()
+			leave()
+		}, true
+	})
+}
+
+// openedQUIC sees a connection with HTTP/3 before its first request.
+func (e *Engine) openedQUIC(a any, t *exchange.TLS) stream.Conn {
+	v := a.(*vouched)
+	x := &exchange.Exchange{Origin: v.origin, TLS: t}
+	st := e.state(x)
+	st.component, st.admitted = v.component, v.gateway
+	st.show(t, v)
+	return e.streams(x)
+}
+
+// reset closes a connection whose caller is to see it refused. One with QUIC is
+// refused by failing its handshake.
+func (v *vouched) reset() {
+	if v.Conn != nil {
+		reset(v.Conn)
+	}
 }
 
 // streams is what the streams of a connection have in common. Its exchange was

@@ -12,6 +12,7 @@ import (
 
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/engine/gateway/exchange"
+	"postern.dev/postern/engine/gateway/h3"
 	"postern.dev/postern/snapshot"
 )
 
@@ -30,11 +31,11 @@ var nobody = &tls.Config{MinVersion: tls.VersionTLS12, SessionTicketsDisabled: t
 // names, and it is the caller's to be content with it; but where nothing but a
 // name tells who is called and none serves it, the handshake is refused.
 func (e *Engine) greet(h *tls.ClientHelloInfo) (*tls.Config, error) {
-	c, ok := h.Conn.(*vouched)
+	c, ok := voucher(h)
 	if !ok {
 		return nil, errNotVouched
 	}
-	if e.challenging(h) {
+	if !c.origin.QUIC && e.challenging(h) {
 		return e.challenged(h, c)
 	}
 	s := e.snapshot.Load()
@@ -50,14 +51,14 @@ func (e *Engine) greet(h *tls.ClientHelloInfo) (*tls.Config, error) {
 		return nobody, nil
 	}
 	component, ok := request.Component(g, request.Listens(s, g, c.origin), h.ServerName)
-	if !ok || !e.able(component) {
+	if !ok || !e.able(component) || c.origin.QUIC && component != snapshot.ComponentGateway {
 		return nobody, nil
 	}
 	if shared {
 		// A kernel has accepted already; the groups judge as soon as it is known
 		// whose they are, and what they drop is reset.
 		if v := request.Admitted(s, g, component, c.origin); !v.Allowed() {
-			reset(c.Conn)
+			c.reset()
 			return nil, fmt.Errorf("%w: %s", errNotAdmitted, v.Code)
 		}
 	}
@@ -92,10 +93,19 @@ func ask(own *tls.Config) *tls.Config {
 
 // chosen is the certificate that greet chose.
 func chosen(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	if c, ok := h.Conn.(*vouched); ok {
+	if c, ok := voucher(h); ok {
 		return c.certificate, nil
 	}
 	return nil, errNotVouched
+}
+
+// voucher is what vouches for the connection of a handshake.
+func voucher(h *tls.ClientHelloInfo) (*vouched, bool) {
+	if c, ok := h.Conn.(*vouched); ok {
+		return c, true
+	}
+	c, ok := h3.Accepted(h.Context()).(*vouched)
+	return c, ok
 }
 
 // mutual is the configuration for a Domain that asks for client certificates.
