@@ -63,13 +63,14 @@ type options struct {
 	rounds, conns       int
 	duration, warmup    time.Duration
 	profile             string
+	rate                int // that each key may have a second
 	limit               int // connections that the machine lets us have
 	out, log            io.Writer
 	root, dir           string
 }
 
 func bench(ctx context.Context, args []string, out, log io.Writer) (err error) {
-	o := options{out: out, log: log}
+	o := options{out: out, log: log, rate: 500}
 	fl := flag.NewFlagSet("peers", flag.ContinueOnError)
 	fl.SetOutput(log)
 	which := fl.String("scenario", "all", "what to measure: "+strings.Join(names(), ","))
@@ -85,6 +86,7 @@ func bench(ctx context.Context, args []string, out, log io.Writer) (err error) {
 		return err
 	}
 	if *quick {
+		o.rate = 100 // a slow machine has to get beyond it, to see that it holds
 		o.rounds, o.conns, o.duration, o.warmup = 1, 8, 300*time.Millisecond, 100*time.Millisecond
 		if *who == "all" {
 			*who = "nginx,postern"

@@ -86,7 +86,7 @@ func (o *options) group(ctx context.Context, group []scenario, bin string, done 
 			continue
 		}
 		t := &gateway.Task{
-			Backend: backend.address, APIs: s.apis, Keys: s.keys, TLS: s.tls, HTTP2: s.http2, Conns: o.limit,
+			Backend: backend.address, APIs: s.apis, Keys: s.keys, Rate: o.rate, TLS: s.tls, HTTP2: s.http2, Conns: o.limit,
 			Root: o.root, Bin: bin, Dir: filepath.Join(o.dir, s.name), Profile: o.profile != "",
 		}
 		fmt.Fprintf(o.log, "peers: %s: starting %s\n", s.name, g.Name)

@@ -37,6 +37,7 @@ type Task struct {
 	Backend string // host:port
 	APIs    int    // each at a prefix of its own
 	Keys    int    // 0: none is asked for. Else one more is made, to see the limit by
+	Rate    int    // what each key may call a second, and at once; it is not reached
 	TLS     bool
 	HTTP2   bool
 	Root    string // of the module
@@ -45,9 +46,6 @@ type Task struct {
 	Conns   int    // at most, of clients
 	Profile bool   // Postern can be asked for a profile
 }
-
-// Rate is what a key may call a second, and at once. It is not reached.
-const Rate = 500
 
 // Prefix is the path that API i is at. In each there is one operation, /items.
 func Prefix(i int) string { return fmt.Sprintf("/api%04d", i) }
@@ -187,13 +185,13 @@ type values struct {
 	Certificate, Key string   // files
 	Metrics          string   // host:port
 	AccessLog        string
-	Rate, Workers    int
+	Workers          int
 	WithKeys         bool
 }
 
 // fill makes what most gateways are configured from.
 func (t *Task) fill() (*values, error) {
-	v := &values{Task: t, Host: Host, Rate: Rate, Workers: Workers, WithKeys: t.Keys > 0, AccessLog: filepath.Join(t.Dir, "access.log")}
+	v := &values{Task: t, Host: Host, Workers: Workers, WithKeys: t.Keys > 0, AccessLog: filepath.Join(t.Dir, "access.log")}
 	var err error
 	if v.Addr, err = freeAddress(); err != nil {
 		return nil, err

@@ -53,7 +53,7 @@ func TestATreeHoldsTheChildren(t *testing.T) {
 
 func TestEveryConfigurationIsWrittenForEveryTask(t *testing.T) {
 	for _, name := range []string{"nginx.conf", "haproxy.cfg", "Caddyfile", "postern.yaml"} {
-		for _, task := range []Task{{APIs: 1}, {APIs: 3, Keys: 2}, {APIs: 1, TLS: true, HTTP2: true}} {
+		for _, task := range []Task{{APIs: 1}, {APIs: 3, Keys: 2, Rate: 100}, {APIs: 1, TLS: true, HTTP2: true}} {
 			task.Dir, task.Backend, task.Conns = t.TempDir(), "127.0.0.1:9", 100
 			v, err := task.fill()
 			if err != nil {
