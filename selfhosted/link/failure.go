@@ -134,6 +134,10 @@ func (f *Failure) further() int {
 // address, which cannot drop but only close.
 const adviceAsk = "ask the management plane for the rule that is in the way: postern explain --from selfhosted/NAME https://%s/"
 
+// adviceToken is what to do about a token or certificate that is not good. Settings
+// are read at the start alone.
+const adviceToken = "make another with postern token create --role selfhosted, with --enrol where config.service.auth is certificate, put it into the settings, and start the gateway again"
+
 // unreached tells why no answer came.
 func unreached(address string, err error, now time.Time) *Failure {
 	f := &Failure{Address: address, Err: err}
@@ -240,7 +244,7 @@ func answered(address string, r *http.Response) *Failure {
 	f.RetryAfter = retryAfter(r.Header.Get("Retry-After"), time.Now)
 	switch {
 	case r.StatusCode == http.StatusUnauthorized:
-		f.Kind, f.Advice = KindToken, "make a token with postern token create --role selfhosted, and give it as config.service.auth"
+		f.Kind, f.Advice = KindToken, adviceToken
 	case r.StatusCode == http.StatusTooManyRequests:
 		f.Kind = KindThrottled
 		f.Message = strings.TrimSpace("Response status code does not indicate success: 429 () " + f.Message)
@@ -288,7 +292,7 @@ func refused(address string, r *configuration.Refuse) *Failure {
 	switch r.Code {
 	case configuration.RefuseToken, configuration.RefuseExpired, configuration.RefuseDeleted:
 		f.Kind, f.Status = KindToken, http.StatusUnauthorized
-		f.Advice = "make a token with postern token create --role selfhosted, and give it as config.service.auth"
+		f.Advice = adviceToken
 	case configuration.RefuseBusy:
 		f.Kind = KindThrottled
 	case configuration.RefuseClosing:

@@ -329,6 +329,19 @@ func TestWhatGotFurthestIsTold(t *testing.T) {
 	})
 }
 
+// TestAdviceOnATokenHoldsForACertificate asks of an answer and of the end of a
+// stream, which do not tell what was shown.
+func TestAdviceOnATokenHoldsForACertificate(t *testing.T) {
+	for _, f := range []*Failure{
+		answered("x:443", &http.Response{StatusCode: http.StatusUnauthorized, Body: http.NoBody}),
+		refused("x:443", &configuration.Refuse{Code: configuration.RefuseToken}),
+	} {
+		if f.Kind != KindToken || !strings.Contains(f.Advice, "with --enrol where") || !strings.Contains(f.Advice, "start the gateway again") {
+			t.Errorf("got %+v", f)
+		}
+	}
+}
+
 func TestWhatAProxySaysIsUnderstood(t *testing.T) {
 	f := func(reply byte, kind Kind, text string) {
 		t.Helper()
@@ -444,12 +457,12 @@ func TestAnExpiryIsWarnedOf(t *testing.T) {
 		start(g)
 		time.Sleep(47 * time.Hour)
 		log := p.logged()
-		if strings.Count(log, "msg=GatewayTokenNearExpiry") != 2 || strings.Count(log, "msg=GatewayTokenExpired") != 0 {
-			t.Errorf("after 47 hours the log says:\n%s", log)
+		if strings.Count(log, "msg=GatewayTokenNearExpiry") != 2 || strings.Count(log, "msg=GatewayTokenExpired") != 1 {
+			t.Errorf("after 47 hours, eleven of them without a good token, the log says:\n%s", log)
 		}
 		time.Sleep(24 * time.Hour)
-		if log := p.logged(); strings.Count(log, "msg=GatewayTokenExpired") != 1 || g.have() == nil {
-			t.Errorf("after it has ended the log says:\n%s", log)
+		if log := p.logged(); strings.Count(log, "msg=GatewayTokenExpired") != 2 || g.have() == nil {
+			t.Errorf("a day later the log says:\n%s", log)
 		}
 	})
 }

@@ -39,7 +39,8 @@ func (l *Link) expiry(h http.Header) {
 	l.ends(at, h.Get(configuration.HeaderWarning))
 }
 
-// ends notes when the token ends, and warns of it once a day.
+// ends notes when the token ends, and warns of it once a day. That it has ended is
+// said at once, whenever it was warned of.
 func (l *Link) ends(at time.Time, warning string) {
 	now := l.o.Now()
 	l.mu.Lock()
@@ -47,7 +48,8 @@ func (l *Link) ends(at time.Time, warning string) {
 		l.state.Expires = at
 	}
 	at = l.state.Expires
-	due := !at.IsZero() && (warning != "" || now.After(at) || !l.state.Connected && at.Sub(now) < nearExpiry) && now.Sub(l.near) >= warnEvery
+	due := !at.IsZero() && (warning != "" || now.After(at) || !l.state.Connected && at.Sub(now) < nearExpiry) &&
+		(now.Sub(l.near) >= warnEvery || now.After(at) && !l.near.After(at))
 	if due {
 		l.near = now
 	}
