@@ -769,7 +769,7 @@ func TestSettingsOfATokenHaveThePortsOfTheInternet(t *testing.T) {
 	network, _, _ := strings.Cut(world, "---\napiVersion: postern/v1\nkind: Gateway\n")
 	b.apply(network + "---" + strings.Replace(sites, "name: shop}\nspec: {", "name: shop}\nspec: {attach: host/laptop, ", 1))
 	st = b.gatewayToken(wire.NewToken{Subject: "selfhosted/shop"}).Settings
-	if st.V2 != "gw.configuration.postern.internal" {
+	if st.V2 != "gw.configuration.postern.internal" || st.StandsFor {
 		t.Errorf("in a Network: %+v", st)
 	}
 }
@@ -778,7 +778,7 @@ func TestSettingsOfATokenNameWhatWorks(t *testing.T) {
 	b := serveGateways(t, newPlane(t), sites)
 	made := b.gatewayToken(wire.NewToken{Subject: "selfhosted/shop"})
 	st := made.Settings
-	if st == nil || st.Name != "shop" || st.From != "selfhosted/shop" || st.V2 != "gw.configuration.postern.internal" ||
+	if st == nil || st.Name != "shop" || st.From != "selfhosted/shop" || !st.StandsFor || st.V2 != "gw.configuration.postern.internal" ||
 		!strings.HasPrefix(st.V1, "https://gw.management.postern.internal/subscriptions/") || len(st.Links) != 5 {
 		t.Errorf("got %+v", st)
 	}

@@ -205,7 +205,7 @@ func rotateKey(c *call) (any, error) {
 // gatewaySettings are the settings with which a self-hosted gateway reaches its
 // Gateway from where it stands.
 func (c *call) gatewaySettings(g *model.SelfHostedGateway) (*wire.GatewaySettings, error) {
-	out := &wire.GatewaySettings{Name: g.Metadata.Name, From: "selfhosted/" + g.Metadata.Name}
+	out := &wire.GatewaySettings{Name: g.Metadata.Name, From: "selfhosted/" + g.Metadata.Name, StandsFor: g.Spec.Attach == ""}
 	ways := configuration.Ways(g.Spec.Gateway, c.opts.Base)
 	var links []wire.ControlLink
 	for _, w := range ways {

@@ -217,6 +217,9 @@ type GatewaySettings struct {
 	// of a Question.
 	Name string `json:"name"`
 	From string `json:"from"`
+	// StandsFor tells that the address that was asked from stands for the
+	// gateway's own, which the management plane does not know.
+	StandsFor bool `json:"standsFor,omitempty"`
 	// Enrol tells that the token enrols the gateway and is no setting by itself.
 	Enrol bool `json:"enrol,omitempty"`
 	// V1 and V2 are config.service.endpoint for the two protocols.

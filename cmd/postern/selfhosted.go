@@ -51,7 +51,11 @@ func (a *app) gatewaySettings(f format, file string, made wire.CreatedToken) err
 					fmt.Fprintf(a.err, "  %s:%d: %s %s\n", l.Host, l.Port, l.Code, l.Reason)
 				}
 			}
-			fmt.Fprintf(a.err, "  postern explain --from %s https://%s:%d/ServiceStatus says what would help\n", s.From, s.Links[len(s.Links)-1].Host, s.Links[len(s.Links)-1].Port)
+			own := ""
+			if s.StandsFor {
+				own = "; --from " + s.From + "/IP asks for its own address, which may be let in"
+			}
+			fmt.Fprintf(a.err, "  postern explain --from %s https://%s:%d/ServiceStatus says what would help%s\n", s.From, s.Links[len(s.Links)-1].Host, s.Links[len(s.Links)-1].Port, own)
 		}
 		if file != "" {
 			next := ""

@@ -82,6 +82,23 @@ func TestTokenOfASelfHostedGatewayComesWithItsSettings(t *testing.T) {
 	sh.fails([]string{"token", "create", "--role", "viewer", "--key", "primary"}, "leave it out")
 }
 
+// TestWhereNoWayLeadsItsOwnAddressIsAskedOf has one that calls from an address that
+// the management plane does not know, and one that is attached.
+func TestWhereNoWayLeadsItsOwnAddressIsAskedOf(t *testing.T) {
+	sh := newShell(t)
+	sh.answer = answer.Answer{Verdict: answer.Deny}
+	create := []string{"token", "create", "--role", "selfhosted", "--for", "shop"}
+	const own = "--from selfhosted/shop/IP asks for its own address"
+	sh.ok("apply", "-f", sh.file("shop.yaml", shopWorld))
+	if r := sh.run(create...); !strings.Contains(r.err, "no way leads") || strings.Contains(r.err, own) {
+		t.Errorf("attached: %s", r.err)
+	}
+	sh.ok("apply", "-f", sh.file("shop.yaml", strings.Replace(shopWorld, "attach: link/hq, ", "", 1)))
+	if r := sh.run(create...); !strings.Contains(r.err, "no way leads") || !strings.Contains(r.err, own) {
+		t.Errorf("on the internet: %s", r.err)
+	}
+}
+
 // TestTheFirstStartIsAsItIsPrinted reads the settings as the gateway does.
 func TestTheFirstStartIsAsItIsPrinted(t *testing.T) {
 	sh := newShell(t)
