@@ -40,6 +40,12 @@ type Buffered interface {
 	Buffered() int
 }
 
+// Eager is implemented by bodies that may have more at hand than they know of. ReadNow reads what is there and does not
+// wait; 0 says that there is nothing, or that only Read will tell.
+type Eager interface {
+	ReadNow(p []byte) int
+}
+
 // Settler is implemented by bodies with work under way beside Read.
 type Settler interface {
 	Settle()

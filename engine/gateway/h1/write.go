@@ -15,7 +15,7 @@ import (
 	"postern.dev/postern/internal/nowait"
 )
 
-const bigOut = 64 << 10
+const bigOut = 128 << 10
 
 // outs are the buffers of bodies that do not fit beside their head.
 var outs = sync.Pool{New: func() any { return new([bigOut]byte) }}
@@ -117,7 +117,8 @@ func (c *conn) stream(out []byte, chunked bool) (sent bool, err error) {
 		out = append(big[:0], out...)
 	}
 	ahead, _ := rs.Body.(exchange.Buffered)
-	left := rs.Length // -1 where unknown
+	eager, _ := rs.Body.(exchange.Eager)
+	left, more := rs.Length, false // -1 where unknown; more: there is something to send, and there may be more to go with it
 	flush := func() error {
 		if len(out) == 0 {
 			return nil
@@ -151,7 +152,19 @@ func (c *conn) stream(out []byte, chunked bool) (sent bool, err error) {
 			from += grammar.ChunkHead
 		}
 		p := out[from : from+room]
-		n, err := rs.Body.Read(p)
+		var n int
+		var err error
+		if more {
+			more = false
+			if n = eager.ReadNow(p); n == 0 {
+				if err := flush(); err != nil {
+					return sent, err
+				}
+				continue
+			}
+		} else {
+			n, err = rs.Body.Read(p)
+		}
 		e.Sent += int64(n)
 		switch {
 		case n > 0 && chunked:
@@ -180,7 +193,10 @@ func (c *conn) stream(out []byte, chunked bool) (sent bool, err error) {
 			}
 			return true, join(err, flush())
 		}
-		if ahead == nil || ahead.Buffered() == 0 {
+		if ahead != nil && ahead.Buffered() > 0 {
+			continue
+		}
+		if more = eager != nil && !chunked; !more {
 			if err := flush(); err != nil {
 				return sent, err
 			}

@@ -137,7 +137,7 @@ func (w wire) Read(p []byte) (int, error) {
 	for {
 		var n int
 		var err error
-		if c.swap.due != nil {
+		if c.swaps() {
 			n, err = c.swap.carry(p)
 		} else {
 			n, err = c.nc.Read(p)
@@ -216,6 +216,17 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // Buffered reports how many bytes of the body can be read without waiting.
 func (c *conn) Buffered() int { return c.body.Buffered() }
+
+// ReadNow reads what there is of the body on the connection, without waiting.
+func (c *conn) ReadNow(p []byte) int {
+	room := min(int64(len(p)), c.body.Direct())
+	if room == 0 || !c.swap.full || !c.swaps() {
+		return 0
+	}
+	n := c.swap.receive(p[:room])
+	c.body.Took(n)
+	return n
+}
 
 // Settle ends what is still being sent of the request: the response is complete, or will not be read on.
 func (c *conn) Settle() {

@@ -28,9 +28,11 @@ type swap struct {
 	stale  bool          // the connection was found spoilt, and nothing has been sent
 	failed error         // sending failed; the backend may have answered all the same
 
-	in  []byte
-	n   int
-	err error
+	in   []byte
+	n    int
+	err  error
+	now  bool // nothing is to be waited for
+	full bool // the last receive filled its room: there may be more
 }
 
 func (s *swap) init(c *conn) {
@@ -47,6 +49,14 @@ func whole(o *grammar.Outgoing, e *exchange.Exchange) bool {
 	}
 	ahead, ok := e.Request.Body.(exchange.Buffered)
 	return ok && int64(ahead.Buffered()) >= o.Length
+}
+
+// receive reads into p what there is. That there is nothing, or will be nothing any more, is for carry to tell.
+func (s *swap) receive(p []byte) int {
+	s.now = true
+	n, _ := s.carry(p)
+	s.now = false
+	return n
 }
 
 // carry sends what is due and reads into p what comes.
@@ -81,9 +91,10 @@ func (s *swap) turned(fd uintptr) bool {
 		}
 	}
 	n, e := nowait.Receive(fd, s.in)
+	s.full = n == len(s.in)
 	switch {
 	case e == syscall.EAGAIN:
-		return false
+		return s.now
 	case e != 0:
 		s.err = os.NewSyscallError("recv", e)
 	case n == 0:

@@ -83,6 +83,24 @@ func (b *Body) Left() int64 {
 	return b.left
 }
 
+// Direct reports how many bytes are next on the connection that are the body's own, with nothing buffered before them. Who
+// reads them past the Source says so with Took.
+func (b *Body) Direct() int64 {
+	if b.kind != Sized || b.err != nil || b.src.Buffered() > 0 {
+		return 0
+	}
+	return b.left
+}
+
+// Took counts n of the Direct bytes as read.
+func (b *Body) Took(n int) {
+	b.taken += int64(n)
+	b.left -= int64(n)
+	if b.left == 0 {
+		b.stage, b.err = atEnd, io.EOF
+	}
+}
+
 // Buffered reports how many bytes can about be read without waiting.
 func (b *Body) Buffered() int {
 	n := b.src.Buffered()
