@@ -27,6 +27,7 @@ func Explain(ctx context.Context, w *World, q answer.Question) (*answer.Answer, 
 	if t.Verdict == answer.Deny || len(t.maybe) > 0 {
 		t.Fixes = fixes(t)
 		t.exposing()
+		t.standingIn()
 	}
 	return &t.Answer, nil
 }

@@ -293,6 +293,20 @@ func (t *trail) exposing() {
 	}
 }
 
+// standingIn tells of fixes that name an address which stands for the gateway's own:
+// made as they are, they let nobody in.
+func (t *trail) standingIn() {
+	if t.from.selfHosted == nil || !t.from.standsFor {
+		return
+	}
+	stand := t.from.flow.Addr
+	for i := range t.Fixes {
+		if f := &t.Fixes[i]; strings.Contains(f.Summary, netip.PrefixFrom(stand, stand.BitLen()).String()) {
+			f.Summary += fmt.Sprintf("; write %s's own address in place of %s, which stands for it", model.RefOf(t.from.selfHosted), stand)
+		}
+	}
+}
+
 // The bounds of what is asked of control links.
 const (
 	// maxLinks is how many self-hosted gateways are asked about.

@@ -107,6 +107,51 @@ func TestWhatASelfHostedGatewayTakesForGrantedIsSaid(t *testing.T) {
 	}
 }
 
+// TestAFixWithAStandInSaysSo fails where a rule for an address that is nobody's is
+// offered as if it were the gateway's own.
+func TestAFixWithAStandInSaysSo(t *testing.T) {
+	docs := documents{}
+	docs.read(t, "plant.yaml", []byte(plant+`---
+apiVersion: postern/v1
+kind: SecurityGroup
+metadata: {name: nodes}
+spec: {network: corp, rules: [{direction: inbound, protocol: tcp, ports: ["3443"], from: ["tag:ApiManagement"]}]}
+---
+apiVersion: postern/v1
+kind: Subnet
+metadata: {name: nodes}
+spec: {network: corp, cidr: 10.0.9.0/24, securityGroup: nodes}
+---
+apiVersion: postern/v1
+kind: Gateway
+metadata: {name: inner}
+spec: {region: eu-1, networkMode: internal, subnet: nodes}
+---
+apiVersion: postern/v1
+kind: SelfHostedGateway
+metadata: {name: isle}
+spec: {gateway: inner}
+`))
+	w := docs.world(t, false, nil)
+	fix := func(from string) string {
+		t.Helper()
+		a := ask(t, w, answer.Question{From: from, URL: "https://inner.management.postern.internal:3443/ServiceStatus"})
+		for _, f := range a.Fixes {
+			if strings.Contains(f.Summary, "/32") {
+				return f.Summary
+			}
+		}
+		t.Fatalf("from %s no address is let in: %+v", from, a)
+		return ""
+	}
+	if s := fix("selfhosted/isle"); !strings.Contains(s, "write SelfHostedGateway/isle's own address in place of 198.51.100.10, which stands for it") {
+		t.Error(s)
+	}
+	if s := fix("selfhosted/isle/203.0.113.50"); strings.Contains(s, "stands for") {
+		t.Error(s)
+	}
+}
+
 func TestWrongSelfHostedSourcesAreRefused(t *testing.T) {
 	w := plantWorld(t)
 	for from, want := range map[string]string{
