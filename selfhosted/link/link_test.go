@@ -329,6 +329,13 @@ func TestWhatGotFurthestIsTold(t *testing.T) {
 	})
 }
 
+func TestAdviceOnANameThatNobodyServes(t *testing.T) {
+	f := unreached("x:443", &net.OpError{Op: "remote error", Err: errors.New("tls: unrecognized name")}, time.Now())
+	if f.Kind != KindTLS || !strings.Contains(f.Advice, "compare config.service.endpoint") {
+		t.Errorf("got %+v", f)
+	}
+}
+
 // TestAdviceOnATokenHoldsForACertificate asks of an answer and of the end of a
 // stream, which do not tell what was shown.
 func TestAdviceOnATokenHoldsForACertificate(t *testing.T) {
