@@ -5,11 +5,17 @@ package connect
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"net"
 	"net/netip"
 	"os"
@@ -17,6 +23,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"postern.dev/postern/compile"
 	"postern.dev/postern/engine/gateway"
@@ -25,25 +32,24 @@ import (
 	"postern.dev/postern/snapshot"
 )
 
-// The environment of a process that is the server under test.
-const (
-	// referenceEnv is the program of the suite's own server, which is the backend.
-	referenceEnv = "POSTERN_CONNECT_REFERENCE"
-)
+// referenceEnv is set for a process that is the server under test: to the program
+// of the suite's own server, which is its backend.
+const referenceEnv = "POSTERN_CONNECT_REFERENCE"
 
-// The suite's clients call localhost: its certificates are for that name, and it
-// resolves everywhere. No Domain may be called so. It is compiled under another
-// name and renamed.
-const (
-	name     = "localhost"
-	compiled = "conformance.example"
-)
+// The suite's certificate is for localhost and 127.0.0.1, and no Domain may be
+// called either: it is compiled under another name and renamed.
+const compiled = "conformance.example"
 
-var (
-	loopback = netip.MustParsePrefix("127.0.0.0/8")
-	// everybodys is called by whoever calls a real socket.
-	everybodys = netip.MustParseAddr("0.0.0.0")
-)
+// name is what the suite's clients call: an address, which they need not resolve.
+// Certificates of clients are asked for by name.
+func (w *wanted) name() string {
+	if len(w.clientCA) > 0 {
+		return "localhost"
+	}
+	return "127.0.0.1"
+}
+
+var loopback = netip.MustParsePrefix("127.0.0.0/8")
 
 // serve is a server under test: a Gateway before the suite's own server, of the
 // version of HTTP that the suite asks for, and until it says that it is enough.
@@ -63,17 +69,17 @@ func serve(reference string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, kill()) }()
-	g, err := open(&w, &to)
+	g, public, err := open(&w, &to)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, g.Close()) }()
-	port, shut, err := listen(ctx, g, &w)
+	port, shut, err := listen(ctx, g, public, &w)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, shut()) }()
-	at := served{host: name, port: uint64(port), cert: w.cert}
+	at := served{host: w.name(), port: uint64(port), cert: w.cert}
 	if !w.tls {
 		at.cert = nil
 	}
@@ -148,7 +154,11 @@ func manifests(w *wanted, to *served) ([]byte, error) {
 	}
 	domain := map[string]any{"type": "regional", "mappings": []any{map[string]any{"api": "conformance", "stage": "live"}}}
 	if len(w.clientCA) > 0 {
-		domain["clientCA"] = map[string]any{"bundle": string(w.clientCA), "mode": "required"}
+		authority, err := anAuthority()
+		if err != nil {
+			return nil, err
+		}
+		domain["clientCA"] = map[string]any{"bundle": authority, "mode": "required"}
 	}
 	operation := map[string]any{"responses": map[string]any{"default": map[string]any{"description": "as the service says"}}}
 	var out []byte
@@ -167,7 +177,7 @@ func manifests(w *wanted, to *served) ([]byte, error) {
 						map[string]any{"name": "service", "in": "path", "required": true, "schema": map[string]any{"type": "string"}},
 						map[string]any{"name": "method", "in": "path", "required": true, "schema": map[string]any{"type": "string"}},
 					},
-					"get": operation, "post": operation,
+					"x-amazon-apigateway-any-method": operation,
 				}},
 			},
 		}},
@@ -183,19 +193,37 @@ func manifests(w *wanted, to *served) ([]byte, error) {
 	return out, nil
 }
 
-// open makes an engine of the manifests, as a server does.
-func open(w *wanted, to *served) (*gateway.Engine, error) {
+// anAuthority is a certificate that a Domain may be given.
+func anAuthority() (string, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return "", err
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Callers"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		return "", err
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), nil
+}
+
+// open makes an engine of the manifests, as a server does. It tells the Gateway's
+// public address.
+func open(w *wanted, to *served) (*gateway.Engine, netip.Addr, error) {
 	text, err := manifests(w, to)
 	if err != nil {
-		return nil, err
+		return nil, netip.Addr{}, err
 	}
 	objects, err := manifest.Decode("conformance.yaml", text)
 	if err != nil {
-		return nil, err
+		return nil, netip.Addr{}, err
 	}
 	set, _, err := model.Admit(model.NewSet(), model.Change{Puts: objects}, model.Options{IDs: model.NamedIDs(), Base: model.DefaultBase, Deployments: true})
 	if err != nil {
-		return nil, err
+		return nil, netip.Addr{}, err
 	}
 	result := new(compile.Compiler).Compile(set, compile.Options{
 		Base: model.DefaultBase, Segment: []netip.Prefix{model.DefaultInternet}, AsWritten: true, Egress: []netip.Prefix{loopback},
@@ -203,14 +231,14 @@ func open(w *wanted, to *served) (*gateway.Engine, error) {
 	for _, o := range set.Objects() {
 		ref := model.Ref{Kind: o.Kind(), Name: o.Base().Metadata.Name}
 		if ok, c := result.Ready(ref); !ok {
-			return nil, fmt.Errorf("%s is not ready: %s", ref, c.Message)
+			return nil, netip.Addr{}, fmt.Errorf("%s is not ready: %s", ref, c.Message)
 		}
 	}
 	options := gateway.Options{Certificate: func(string) (*tls.Certificate, error) { return nil, errors.New("there is no TLS") }}
 	if w.tls {
 		pair, err := tls.X509KeyPair(w.cert, w.key)
 		if err != nil {
-			return nil, err
+			return nil, netip.Addr{}, err
 		}
 		options.Certificate = func(string) (*tls.Certificate, error) { return &pair, nil }
 		options.Roots = x509.NewCertPool()
@@ -219,19 +247,31 @@ func open(w *wanted, to *served) (*gateway.Engine, error) {
 	hosts := result.Snapshot.Gateways["main"].Hosts
 	h := hosts[compiled]
 	delete(hosts, compiled)
-	h.Name, h.Domain.Name = name, name
-	hosts[name] = h
+	h.Name, h.Domain.Name = w.name(), w.name()
+	hosts[w.name()] = h
+	if ca := h.Domain.ClientCA; ca != nil {
+		// The suite's certificate is its own issuer and no authority, which a Domain
+		// would not be given.
+		ca.Pool, ca.Bundle = x509.NewCertPool(), string(w.clientCA)
+		ca.Pool.AppendCertsFromPEM(w.clientCA)
+	}
 	g := gateway.New(options)
 	g.Swap(result.Snapshot)
-	return g, nil
+	return g, result.Snapshot.Gateways["main"].Public[0], nil
 }
 
-// listen serves a port of the loopback as the real sockets of a server are
-// served: which Gateway is called tells only the name.
-func listen(ctx context.Context, g *gateway.Engine, w *wanted) (port int, end func() error, err error) {
+// listen serves a port of the loopback as if it were the public address of the
+// Gateway.
+func listen(ctx context.Context, g *gateway.Engine, public netip.Addr, w *wanted) (port int, end func() error, err error) {
 	stands := uint16(80)
 	if w.tls {
 		stands = 443
+	}
+	origin := func(from netip.AddrPort) *snapshot.Origin {
+		return &snapshot.Origin{Local: netip.AddrPortFrom(public, stands), Source: from}
+	}
+	if w.version == http3 {
+		return packets(ctx, g, origin)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -245,10 +285,7 @@ func listen(ctx context.Context, g *gateway.Engine, w *wanted) (port int, end fu
 			if err != nil {
 				return // it was closed
 			}
-			o := &snapshot.Origin{
-				Local: netip.AddrPortFrom(everybodys, stands), Source: c.RemoteAddr().(*net.TCPAddr).AddrPort(),
-				Socket: uint16(port), SocketTLS: uint16(port),
-			}
+			o := origin(c.RemoteAddr().(*net.TCPAddr).AddrPort())
 			wait.Go(func() { _ = g.ServeConn(ctx, c, o) }) // clients tell how it went
 		}
 	})
@@ -256,5 +293,26 @@ func listen(ctx context.Context, g *gateway.Engine, w *wanted) (port int, end fu
 		err := l.Close()
 		wait.Wait()
 		return err
+	}, nil
+}
+
+// packets serves HTTP/3.
+func packets(ctx context.Context, g *gateway.Engine, origin func(netip.AddrPort) *snapshot.Origin) (port int, end func() error, err error) {
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		return 0, nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() {
+		done <- g.ServeSocket(ctx, pc, func(from netip.AddrPort) (*snapshot.Origin, func(), bool) {
+			o := origin(from)
+			o.QUIC = true
+			return o, func() {}, true
+		})
+	}()
+	return pc.LocalAddr().(*net.UDPAddr).Port, func() error {
+		cancel()
+		return <-done
 	}, nil
 }
