@@ -79,7 +79,8 @@ func TestKeysOfAnotherGatewayOpenNothing(t *testing.T) {
 		case *model.Subscription:
 			o.Status.Keys = []model.IssuedKey{
 				issued("good", gateway, good), issued("moved", "gw-00000000000000002", moved),
-				issued("again", gateway, good), {ID: "broken", Gateway: gateway, Hash: model.NewSecret("?")},
+				issued("again", gateway, good),
+				{ID: "broken", Gateway: gateway, Hash: model.NewSecret("?")},
 			}
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"postern.dev/postern/client/wire"
+	"postern.dev/postern/compile"
+	"postern.dev/postern/configuration"
 	"postern.dev/postern/control/registry"
 	"postern.dev/postern/control/token"
 	"postern.dev/postern/model"
@@ -236,4 +238,50 @@ func TestASubscriptionHasSoManyKeysAndNoMore(t *testing.T) {
 	if _, err := p.client(p.admin).CreateKey(t.Context(), "checkout", wire.NewKey{}); errorKind(err) != model.Conflict {
 		t.Errorf("one more: %v", err)
 	}
+}
+
+func TestASelfHostedGatewayKnowsTheKeysOfWhatItIsAssigned(t *testing.T) {
+	p := keyedPlane(t)
+	c := p.client(p.admin)
+	made, err := c.CreateKey(t.Context(), "checkout", wire.NewKey{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Apply(t.Context(), read(t, `
+apiVersion: postern/v1
+kind: SelfHostedGateway
+metadata: {name: shop}
+spec: {gateway: keyed, apis: [pets]}
+---
+apiVersion: postern/v1
+kind: SelfHostedGateway
+metadata: {name: idle}
+spec: {gateway: keyed}
+`), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"shop": true, "idle": false} {
+		d, err := configuration.Assign(p.opts.Registry.Head().Set, name, configuration.Facts{Revision: 1, Base: base})
+		if err != nil {
+			t.Fatal(err)
+		}
+		set, err := d.Set()
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := new(compile.Compiler).Compile(set, compile.Options{Base: base}).Snapshot.Gateways["keyed"]
+		k := g.Keys.Find(made.Value)
+		if (k != nil) != want || want && (k.ID != made.ID || !k.Subscription.Product.APIs[g.APIs[apiID(set)]] || k.Subscription.Product.Throttle.Rate != 10) {
+			t.Errorf("%s: %+v", name, k)
+		}
+	}
+}
+
+func apiID(set *model.Set) string {
+	a, ok := model.Get[*model.API](set, "pets")
+	if !ok {
+		return ""
+	}
+	return a.Status.ID
 }

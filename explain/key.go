@@ -183,19 +183,17 @@ func (t *trail) quotaReason(s *request.Step, m *limit.Meter, now time.Time) stri
 }
 
 // keyReason is one sentence about a key.
-func (t *trail) keyReason(s *request.Step, note string) string {
+func (t *trail) keyReason(s *request.Step) string {
 	v := &t.web.verdict
 	switch s.Code {
 	case request.CodeKeyMissing:
 		return "The operation needs an API key, and the request has no " + apiKeyHeader + "."
 	case request.CodeKeyUnknown:
+		note := " was not issued here"
 		if s.Note == request.NoteOtherProduct {
 			note = " is of a Product that does not have " + s.Component.String()
-		} else {
-			note = " was not issued here"
-			if len(v.API.Products) == 0 {
-				note += "; no Product has " + s.Component.String() + ", so that no key opens it"
-			}
+		} else if len(v.API.Products) == 0 {
+			note += "; no Product has " + s.Component.String() + ", so that no key opens it"
 		}
 		return "The operation needs an API key, and the one in " + apiKeyHeader + note + "."
 	}

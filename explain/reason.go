@@ -88,7 +88,7 @@ func (t *trail) webReason(s *request.Step) string {
 	}
 	switch s.Code {
 	case request.CodeKeyOK, request.CodeKeyMissing, request.CodeKeyUnknown:
-		return t.keyReason(s, note)
+		return t.keyReason(s)
 	case request.CodeLimitOK, request.CodeThrottled, request.CodeQuota:
 		return t.limitReason(s)
 	}
