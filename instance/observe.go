@@ -9,6 +9,7 @@ import (
 	"postern.dev/postern/engine/gateway"
 	"postern.dev/postern/engine/gateway/observe"
 	"postern.dev/postern/internal/exposition"
+	"postern.dev/postern/internal/otlp/otlphttp"
 	"postern.dev/postern/model"
 )
 
@@ -26,7 +27,7 @@ func (i *Instance) telemetry() observe.Options {
 		host = "unknown"
 	}
 	return observe.Options{
-		AccessLog: i.opts.AccessLog, Stdout: i.opts.Stdout, Collector: i.opts.Collector, Ratio: i.opts.Ratio,
+		AccessLog: i.opts.AccessLog, Stdout: i.opts.Stdout, Collector: i.opts.Collector, Exporter: otlphttp.New, Ratio: i.opts.Ratio,
 		Service: "postern", Version: i.opts.Version, Instance: host, Log: i.opts.Log,
 	}
 }

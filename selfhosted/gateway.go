@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -23,7 +24,9 @@ import (
 	"postern.dev/postern/compile"
 	"postern.dev/postern/configuration"
 	"postern.dev/postern/engine/gateway"
+	"postern.dev/postern/engine/gateway/observe"
 	"postern.dev/postern/internal/limited"
+	"postern.dev/postern/internal/otlp"
 	"postern.dev/postern/selfhosted/backup"
 	"postern.dev/postern/selfhosted/link"
 	"postern.dev/postern/selfhosted/setting"
@@ -37,6 +40,10 @@ type Options struct {
 	// Notes are what reading the settings found; they are logged.
 	Notes []setting.Note
 	Log   *slog.Logger
+	// Stdout gets the access log, if that is where it goes.
+	Stdout io.Writer
+	// Exporter makes what sends traces; without one none are sent.
+	Exporter func(context.Context, otlp.Options) (otlp.Exporter, error)
 	// Version is told in heartbeats.
 	Version string
 	// Instance names the process; by default after the machine and the port.
@@ -58,6 +65,7 @@ type Gateway struct {
 	names    *names
 	certs    *certificates
 	engine   *gateway.Engine
+	observed *observe.Telemetry
 	backup   *backup.Backup
 	link     *link.Link
 	identity *identity             // nil with a token
@@ -138,7 +146,14 @@ func (g *Gateway) start(ctx context.Context) error {
 	if err := g.openBackup(); err != nil {
 		return err
 	}
+	if g.observed, err = observe.Open(ctx, observe.Options{
+		AccessLog: g.s.AccessLog, Stdout: g.o.Stdout, Collector: g.s.Collector, Exporter: g.o.Exporter, Ratio: g.s.Ratio,
+		Service: "postern-gateway", Version: g.o.Version, Instance: g.instance(), Log: g.log,
+	}); err != nil {
+		return err
+	}
 	g.engine = gateway.New(gateway.Options{
+		AccessLog: g.observed.Access, Trace: g.observed.Trace,
 		Certificate: g.certs.get, Dial: g.dialBackend, Local: g.local, Roots: g.trust.backends, Now: g.o.Now,
 	})
 	// Without anything to serve the ports are open, and say so.
@@ -315,7 +330,7 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 		err = errors.Join(err, g.engine.Shutdown(ctx))
 	}
 	g.conns.Wait()
-	return err
+	return errors.Join(err, g.observed.Close())
 }
 
 // Close closes everything at once and waits.
@@ -326,7 +341,7 @@ func (g *Gateway) Close() error {
 		err = errors.Join(err, g.engine.Close())
 	}
 	g.conns.Wait()
-	return err
+	return errors.Join(err, g.observed.Close())
 }
 
 // stop ends everything but the connections.

@@ -79,11 +79,11 @@ func TestMetricsTellHowItIs(t *testing.T) {
 		}
 	}
 	f(`postern_configuration_ready{source="plane"} 1`, "postern_configuration_revision 4",
-		`postern_control_connected{protocol="v2",address="corp.configuration.postern.internal:443",why="as set"} 1`,
-		"postern_control_token_expiry_timestamp_seconds 1893456000")
+		`postern_control_connected{address="corp.configuration.postern.internal:443",protocol="v2",why="as set"} 1`,
+		"postern_control_token_expiry_timestamp_seconds 1.893456e+09")
 	p.refuse(http.StatusUnauthorized)
 	n.logs("401 (Unauthorized)")
-	f(`postern_control_failures_total{kind="ended"} 1`, `postern_control_connected{protocol="v2",address="corp.configuration.postern.internal:443",why="as set"} 0`)
+	f(`postern_control_failures_total{kind="ended"} 1`, `postern_control_connected{address="corp.configuration.postern.internal:443",protocol="v2",why="as set"} 0`)
 	if got := n.ask("http://"+address+"/orders", ""); !strings.HasPrefix(got, "404 ") {
 		t.Errorf("APIs are served there: %s", got)
 	}

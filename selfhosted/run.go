@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"postern.dev/postern/internal/otlp"
 	"postern.dev/postern/selfhosted/eventlog"
 	"postern.dev/postern/selfhosted/setting"
 )
@@ -23,6 +24,11 @@ const grace = 50 * time.Second
 // Run runs a gateway as a process until ctx ends. Settings that are wrong are an
 // error; they are in the log too, where those who look after deployments look.
 func Run(ctx context.Context, src setting.Sources, out io.Writer, version string) error {
+	return RunTracing(ctx, src, out, version, nil)
+}
+
+// RunTracing is Run in a program that can send traces, with what export makes.
+func RunTracing(ctx context.Context, src setting.Sources, out io.Writer, version string, export func(context.Context, otlp.Options) (otlp.Exporter, error)) error {
 	s, notes, err := setting.Read(src)
 	if err != nil {
 		log := eventlog.New(out, setting.Log{Form: "text"}, false)
@@ -34,7 +40,7 @@ func Run(ctx context.Context, src setting.Sources, out io.Writer, version string
 		return errors.New("settings of the gateway: " + text)
 	}
 	log := eventlog.New(out, s.Log, terminal(out))
-	g, err := Start(ctx, Options{Settings: s, Notes: notes, Log: log, Version: version, Proxy: http.ProxyFromEnvironment})
+	g, err := Start(ctx, Options{Settings: s, Notes: notes, Log: log, Stdout: out, Exporter: export, Version: version, Proxy: http.ProxyFromEnvironment})
 	if err != nil {
 		log.Error("GatewayStartup", "message", err.Error())
 		return err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"postern.dev/postern/internal/otlp/otlphttp"
 	"postern.dev/postern/selfhosted"
 	"postern.dev/postern/selfhosted/setting"
 )
@@ -51,7 +52,7 @@ func newGatewayCommand(a *app) *cobra.Command {
 				given[s.Name] = f.Value.String()
 			}
 		}
-		return selfhosted.Run(cmd.Context(), setting.Sources{Flags: given, Environ: os.Environ(), Files: files}, a.out, buildVersion())
+		return selfhosted.RunTracing(cmd.Context(), setting.Sources{Flags: given, Environ: os.Environ(), Files: files}, a.out, buildVersion(), otlphttp.New)
 	}
 	return c
 }

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"postern.dev/postern/internal/otlp"
 	"postern.dev/postern/model"
 )
 
@@ -56,6 +57,12 @@ type Settings struct {
 	LocalCA string
 	// Metrics is where to serve them, or empty.
 	Metrics string
+	// AccessLog is a file, "-" for standard output, or empty.
+	AccessLog string
+	// Collector is the URL of one that gets traces, or empty; Ratio is which part of
+	// the requests is traced, nil if nothing was said.
+	Collector string
+	Ratio     *float64
 }
 
 // Log is how to log.
@@ -103,6 +110,7 @@ func read(v values) (*Settings, error) {
 		Name: v[gatewayName], CA: v[serviceCA], BackupKey: v[backupKey], Neighborhood: v[neighborhoodHost],
 		HTTP: v[httpAddress], HTTPS: v[httpsAddress], Certificate: v[serverCertificate], Key: v[serverKey],
 		BackupDir: v[backupPath], BackupGiven: v[backupPath] != defaultBackup || v[backupKey] != "", Metrics: v[metricsAddress],
+		AccessLog: v[accessLog], Collector: v[tracesEndpoint],
 	}
 	var errs []error
 	note := func(name string, err error) {
@@ -140,6 +148,17 @@ func read(v values) (*Settings, error) {
 	if s.Metrics != "" {
 		_, _, err := net.SplitHostPort(s.Metrics)
 		note(metricsAddress, err)
+	}
+	if s.Collector != "" {
+		_, err := otlp.ParseEndpoint(s.Collector)
+		note(tracesEndpoint, err)
+	}
+	if r := v[tracesRatio]; r != "" {
+		n, err := strconv.ParseFloat(r, 64)
+		if err != nil || !(n >= 0 && n <= 1) {
+			note(tracesRatio, fmt.Errorf("%q is no number from 0 to 1", r))
+		}
+		s.Ratio = &n
 	}
 	if port := v[neighborhoodPort]; port != "" {
 		n, err := strconv.ParseUint(port, 10, 16)

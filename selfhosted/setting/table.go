@@ -25,7 +25,8 @@ type Setting struct {
 // has them; config.service.ca, config.service.auth.certificate
 // and .enrolment, config.backup..., net.resolver, net.server...address,
 // net.server.tls.certificate and .key, neighborhood.port,
-// certificates.local.ca.path and telemetry.metrics.address are Postern's own.
+// certificates.local.ca.path, telemetry.metrics.address, telemetry.logs.access
+// and telemetry.traces... are Postern's own.
 const (
 	gatewayName       = "gateway.name"
 	endpoint          = "config.service.endpoint"
@@ -51,6 +52,9 @@ const (
 	localCA           = "certificates.local.ca.enabled"
 	localCAPath       = "certificates.local.ca.path"
 	metricsAddress    = "telemetry.metrics.address"
+	accessLog         = "telemetry.logs.access"
+	tracesEndpoint    = "telemetry.traces.endpoint"
+	tracesRatio       = "telemetry.traces.ratio"
 )
 
 const (
@@ -59,7 +63,7 @@ const (
 	withoutBeat    = "siblings are found by neighborhood.host and asked on their HTTP port, without UDP"
 	withoutLocal   = "logs go to standard output only"
 	withoutMetrics = "metrics are for Prometheus to fetch, at telemetry.metrics.address"
-	withoutOTel    = "there is no OpenTelemetry export yet"
+	withoutOTel    = "metrics are for Prometheus to fetch, at telemetry.metrics.address; a collector gets traces, as telemetry.traces.endpoint says"
 	withoutSuites  = "TLS 1.2 and newer are spoken with the safe suites of Go's standard library"
 	withoutIngress = "it does not read Kubernetes Ingress resources"
 	withoutCRL     = "revocation lists are not read"
@@ -98,6 +102,9 @@ var settings = []Setting{
 	{Name: localCA, Default: "false", Switch: true, Usage: "trust the authorities that are mounted, for backends and the configuration endpoint"},
 	{Name: localCAPath, Default: "/usr/local/share/ca-certificates", Usage: "folder of mounted authorities (*.crt, *.pem)"},
 	{Name: metricsAddress, Usage: "where /metrics is served for Prometheus; by default nowhere"},
+	{Name: accessLog, Usage: "file of the access log, or - for standard output; SIGHUP opens it again; by default none"},
+	{Name: tracesEndpoint, Usage: "URL of an OpenTelemetry collector that gets traces, such as http://127.0.0.1:4318; by default none"},
+	{Name: tracesRatio, Usage: "part of the requests that is traced, from 0 to 1, unless their callers have decided; by default all"},
 
 	{Name: "config.service.auth.azureAd.tenantId", Without: withoutEntra},
 	{Name: "config.service.auth.azureAd.clientId", Without: withoutEntra},

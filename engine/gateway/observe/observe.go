@@ -33,6 +33,8 @@ type Options struct {
 	Ratio *float64
 	// Service, Version and Instance tell a collector whose spans they are.
 	Service, Version, Instance string
+	// Exporter makes what sends to the collector; a program without one cannot trace.
+	Exporter func(context.Context, otlp.Options) (otlp.Exporter, error)
 	// Log hears of what could not be written, once a minute.
 	Log *slog.Logger
 }
@@ -45,8 +47,11 @@ type Telemetry struct {
 	Trace *trace.Tracer
 
 	file     *logfile.File
-	exporter *otlp.Exporter
+	exporter otlp.Exporter
 	log      *slog.Logger
+
+	once  sync.Once
+	ended error
 
 	mu   sync.Mutex
 	told time.Time
@@ -75,8 +80,20 @@ func (t *Telemetry) openLog(o Options) error {
 	return nil
 }
 
+// ErrNoExporter says that a program cannot send traces.
+var ErrNoExporter = errors.New("traces: this program is built without OpenTelemetry; run postern gateway in its place")
+
 func (t *Telemetry) openTraces(ctx context.Context, o Options) error {
 	if o.Collector == "" && !otlp.Configured() {
+		return nil
+	}
+	if o.Exporter == nil {
+		if o.Collector != "" {
+			return ErrNoExporter
+		}
+		if o.Log != nil {
+			o.Log.Warn("nothing is traced", "exception", ErrNoExporter.Error())
+		}
 		return nil
 	}
 	ratio := 1.0
@@ -86,7 +103,7 @@ func (t *Telemetry) openTraces(ctx context.Context, o Options) error {
 	} else if ratio, err = otlp.Ratio(); err != nil {
 		return err
 	}
-	t.exporter, err = otlp.New(ctx, otlp.Options{Endpoint: o.Collector, Service: o.Service, Version: o.Version, Instance: o.Instance})
+	t.exporter, err = o.Exporter(ctx, otlp.Options{Endpoint: o.Collector, Service: o.Service, Version: o.Version, Instance: o.Instance})
 	if err != nil {
 		return err
 	}
@@ -114,6 +131,11 @@ func (t *Telemetry) Close() error {
 	if t == nil {
 		return nil
 	}
+	t.once.Do(func() { t.ended = t.end() })
+	return t.ended
+}
+
+func (t *Telemetry) end() error {
 	var errs []error
 	if t.Access != nil {
 		errs = append(errs, t.Access.Close(), t.file.Close())

@@ -1,7 +1,7 @@
 // Copyright The Postern Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package otlp_test
+package otlphttp
 
 import (
 	"context"
@@ -25,10 +25,10 @@ func clean(t *testing.T) {
 	}
 }
 
-func exporter(t *testing.T, o otlp.Options) *otlp.Exporter {
+func start(t *testing.T, o otlp.Options) otlp.Exporter {
 	t.Helper()
 	o.Service, o.Version, o.Instance = "postern", "v1", "one"
-	x, err := otlp.New(t.Context(), o)
+	x, err := New(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func exporter(t *testing.T, o otlp.Options) *otlp.Exporter {
 func TestSpansArriveAsTheyWere(t *testing.T) {
 	clean(t)
 	c := collector.New(t)
-	x := exporter(t, otlp.Options{Endpoint: c.URL})
+	x := start(t, otlp.Options{Endpoint: c.URL})
 	at := time.Unix(1000, 5)
 	status := int64(504)
 	spans := []otlp.Span{
@@ -87,7 +87,7 @@ func TestTheEnvironmentSaysWhereTheCollectorIs(t *testing.T) {
 	if !otlp.Configured() {
 		t.Error("the variable is not seen")
 	}
-	x := exporter(t, otlp.Options{})
+	x := start(t, otlp.Options{})
 	if err := x.Export(t.Context(), []otlp.Span{{Trace: [16]byte{1}, ID: [8]byte{2}}}); err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestSpansThatCannotBeSentAreAnError(t *testing.T) {
 	clean(t)
 	c := collector.New(t)
 	c.Fail(400)
-	x := exporter(t, otlp.Options{Endpoint: c.URL + "/own/path"})
+	x := start(t, otlp.Options{Endpoint: c.URL + "/own/path"})
 	err := x.Export(t.Context(), []otlp.Span{{Trace: [16]byte{1}, ID: [8]byte{2}}})
 	if err == nil || !strings.Contains(err.Error(), "1 spans are lost") {
 		t.Errorf("%v", err)
@@ -131,7 +131,7 @@ func TestNothingIsDialledBeforeThereAreSpans(t *testing.T) {
 		_, err := l.Accept()
 		called <- err == nil
 	}()
-	exporter(t, otlp.Options{Endpoint: "http://" + l.Addr().String()})
+	start(t, otlp.Options{Endpoint: "http://" + l.Addr().String()})
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
