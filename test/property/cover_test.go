@@ -27,6 +27,7 @@ var covered = []string{
 	"backend refused", "backend unhealthy", "backend tls", "backend timeout", "backend name unknown", "backend kept out: route", "backend kept out: sg-out", "backend kept out: sg-in",
 	"domain edge", "domain regional", "domain private", "domain wildcard", "domain with several segments", "domain with a given certificate",
 	"client certificate shown", "client certificate missing",
+	"key opens", "key missing", "key unknown", "limit passed", "limit reached",
 	"authorization lets in", "rule revoked", "rule orphaned", "enterprise group granted",
 	"http redirect", "http serve", "IPv6", "overlap", "public address chosen",
 }
@@ -35,6 +36,15 @@ var covered = []string{
 func (l *lab) meets(q answer.Question, r *result, note func(string)) {
 	s, o := l.Snapshot(), r.outcome
 	source, _, _ := strings.Cut(q.From, "/")
+	for _, h := range r.answer.Hops {
+		what := map[string]string{
+			"auth/ok": "key opens", "auth/key-missing": "key missing", "auth/key-unknown": "key unknown",
+			"limit/ok": "limit passed", "limit/throttled": "limit reached",
+		}[h.Code]
+		if what != "" && (h.Outcome == answer.Pass || h.Code == r.answer.Code) {
+			note(what)
+		}
+	}
 	note(map[string]string{"gateway": "from a gateway", "link": "from a link", "internet": "from the internet", "host": "from a host"}[source])
 	if q.From == "internet/"+managementAt {
 		note("from the management plane's address")

@@ -4,6 +4,7 @@
 package property
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -18,24 +19,39 @@ func (d *draw) keyDraw(what uint64) *draw {
 	return &draw{Rand: rand.New(rand.NewPCG(d.seed, 0x6b657973+what))}
 }
 
-// drawKeys draws Products and Subscriptions, and issues keys for most.
+// keyedAPI is one that most callers reach who have a key.
+const keyedAPI = "keyed"
+
+// drawKeys draws an API that asks for keys, Products and Subscriptions, and issues
+// keys for most.
 func (d *draw) drawKeys() {
 	k := d.keyDraw(0)
-	if !k.one(3) {
-		return
+	g := pick(k, d.gateways...).Metadata.Name
+	d.put(&model.API{Head: head(keyedAPI), Spec: model.APISpec{
+		Gateway: g, Type: pick(k, model.Regional, model.Edge), OpenAPI: json.RawMessage(`"example:petstore"`), KeyRequired: true,
+	}})
+	st := &model.Stage{Head: head(keyedAPI + ".prod"), Spec: model.StageSpec{AutoDeploy: true}}
+	switch k.IntN(6) {
+	case 0:
+		st.Spec.Throttle = &model.Throttle{}
+	case 1:
+		st.Spec.Throttle = &model.Throttle{Rate: 100_000}
 	}
-	for i := range 1 + k.IntN(2) {
-		a := pick(k, d.apis...)
-		if slices.Contains(d.open, a) {
+	d.put(st)
+	products := [][]string{{keyedAPI}}
+	for _, a := range d.apis {
+		if slices.Contains(d.open, a) || !k.one(3) {
 			continue // what leads to Backends is asked for without keys
 		}
-		a.Spec.KeyRequired = a.Spec.KeyRequired || !k.one(4)
-		p := &model.Product{Head: head(fmt.Sprintf("p%d", i)), Spec: model.ProductSpec{APIs: []string{a.Metadata.Name}}}
-		for _, o := range d.apis {
-			if o != a && o.Spec.Gateway == a.Spec.Gateway && k.one(3) {
-				p.Spec.APIs = append(p.Spec.APIs, o.Metadata.Name)
-			}
+		a.Spec.KeyRequired = a.Spec.KeyRequired || k.one(3)
+		if a.Spec.Gateway == g && k.one(2) {
+			products[0] = append(products[0], a.Metadata.Name)
+		} else {
+			products = append(products, []string{a.Metadata.Name})
 		}
+	}
+	for i, apis := range products {
+		p := &model.Product{Head: head(fmt.Sprintf("p%d", i)), Spec: model.ProductSpec{APIs: apis}}
 		// What is left must not depend on how often was asked.
 		switch k.IntN(5) {
 		case 0:
@@ -63,10 +79,18 @@ func (d *draw) issued() []step {
 	return out
 }
 
-// keyFor draws whether a question comes with a key: its number among questions
-// is n.
+// keyFor draws whether question n comes with a key. Some are about the API that
+// asks for one.
 func (d *draw) keyFor(q *answer.Question, n uint64) {
-	if k := d.keyDraw(1 + n); len(d.keyed) > 0 && k.one(2) {
+	k := d.keyDraw(1 + n)
+	if k.one(8) {
+		*q = answer.Question{From: "internet/192.0.2.77", URL: "https://${API/" + keyedAPI + ".host}/prod/pets", Insecure: true}
+		if k.one(4) {
+			q.Headers = []answer.Header{{Name: "X-Api-Key", Value: "of nobody"}}
+			return
+		}
+	}
+	if len(d.keyed) > 0 && !k.one(3) {
 		q.KeyOf = pick(k, d.keyed...)
 	}
 }
