@@ -311,7 +311,7 @@ func TestAServerTellsOfItsRequests(t *testing.T) {
 		`postern_gateway_requests_total{api="shop",gateway="edge",route="GET /pets",stage="prod",status="2xx"} 1`,
 		`postern_gateway_request_duration_seconds_count{api="shop",gateway="edge",route="GET /pets",stage="prod"} 1`,
 		`postern_gateway_refusals_total{code="method/unknown",gateway="edge",layer="method"} 1`,
-		`postern_gateway_connections_total{listener="socket",protocol="http/1.1"}`,
+		`postern_gateway_connections_total{listener="socket",transport="tcp"}`,
 		`postern_access_log_lines_total 3`, `postern_access_log_dropped_total 0`,
 		"\npostern_configuration_revision ", "\npostern_configuration_age_seconds 0\n", "\ngo_goroutines ", "\nprocess_open_fds ",
 	)

@@ -121,6 +121,9 @@ func (e *Engine) log(x *exchange.Exchange, st *state, stage *snapshot.Stage, too
 		if k := st.verdict.Key; k != nil {
 			n.KeyID = k.ID
 		}
+		if k := st.verdict.Key; k != nil {
+			n.KeyID = k.ID
+		}
 	}
 	if st.job.Called.Made {
 		n.Called = &st.job.Called
@@ -181,7 +184,7 @@ func (e *Engine) Metrics(t *exposition.Text) {
 // Applied is when the snapshot was put in place that is served.
 func (e *Engine) Applied() time.Time { return time.Unix(0, e.applied.Load()) }
 
-// connected counts a connection until the function that it returns is called.
+// connected counts a connection, until what it returns is closed.
 func (e *Engine) connected(o *snapshot.Origin, p metric.Protocol) *metric.Connections {
 	c := e.meter.Connections(metric.ListenerOf(o), p)
 	c.Open()

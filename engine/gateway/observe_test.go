@@ -143,7 +143,7 @@ func TestEveryRequestIsCountedAndLogged(t *testing.T) {
 		`postern_gateway_refusals_total{code="backend/refused",gateway="main",layer="backend"} 1`,
 		`postern_gateway_refusals_total{code="method/unknown",gateway="main",layer="method"} 1`,
 		`postern_gateway_refusals_total{code="http/bad-request",gateway="",layer="http"} 1`,
-		`postern_gateway_connections_total{listener="public",protocol="http/1.1"} `,
+		`postern_gateway_connections_total{listener="public",transport="tcp"} `,
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%s is missing in\n%s", want, got)

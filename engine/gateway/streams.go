@@ -56,12 +56,10 @@ func (e *Engine) prior(ctx context.Context, nc net.Conn, x *exchange.Exchange) e
 // recounted counts a connection that had been counted as one of HTTP/1.1, before
 // more was known, as one of HTTP/2 until what it returns is called.
 func (e *Engine) recounted(o *snapshot.Origin) func() {
-	old, c := e.meter.Connections(metric.ListenerOf(o), metric.HTTP1), e.connected(o, metric.HTTP2)
-	old.Close()
-	return func() {
-		c.Close()
-		old.Open()
-	}
+	l := metric.ListenerOf(o)
+	old, c := e.meter.Connections(l, metric.HTTP1), e.meter.Connections(l, metric.HTTP2)
+	old.Lend(c)
+	return func() { old.Return(c) }
 }
 
 // ServeSocket serves HTTP/3 on a UDP socket until ctx or the Engine ends, and

@@ -35,9 +35,20 @@ func (s *Set) Write(t *exposition.Text) {
 		}
 	}
 	t.Family("postern_gateway_connections", exposition.Gauge, "Connections of callers that are open.")
-	s.eachConnections(func(c *Connections, labels ...string) { t.Sample(float64(c.Count()), labels...) })
+	for l := range s.connections {
+		for p := range s.connections[l] {
+			if s.accepted(Listener(l)) {
+				t.Sample(float64(s.connections[l][p].Count()), "listener", listenerNames[l], "protocol", protocolNames[p])
+			}
+		}
+	}
 	t.Family("postern_gateway_connections_total", exposition.Counter, "Connections of callers so far.")
-	s.eachConnections(func(c *Connections, labels ...string) { t.Sample(float64(c.opened.Load()), labels...) })
+	for l := range s.connections {
+		if s.accepted(Listener(l)) { // what agrees on HTTP/2 began as any connection
+			t.Sample(float64(s.connections[l][HTTP1].total.Load()), "listener", listenerNames[l], "transport", "tcp")
+			t.Sample(float64(s.connections[l][HTTP3].total.Load()), "listener", listenerNames[l], "transport", "quic")
+		}
+	}
 	t.Family("postern_metrics_overflow", exposition.Gauge, "Routes and upstreams beyond the bound of series; they are counted together as other.")
 	t.Sample(float64(s.overflow[0].Load()), "of", "routes")
 	t.Sample(float64(s.overflow[1].Load()), "of", "upstreams")
@@ -52,14 +63,9 @@ func layer(code string) string {
 	return code
 }
 
-func (s *Set) eachConnections(f func(c *Connections, labels ...string)) {
-	for l := range s.connections {
-		for p := range s.connections[l] {
-			if c := &s.connections[l][p]; c.opened.Load() > 0 {
-				f(c, "listener", listenerNames[l], "protocol", protocolNames[p])
-			}
-		}
-	}
+// accepted reports whether a listener has had any connection.
+func (s *Set) accepted(l Listener) bool {
+	return s.connections[l][HTTP1].total.Load()+s.connections[l][HTTP3].total.Load() > 0
 }
 
 func (s *Set) writeRoutes(t *exposition.Text, tb *table) {

@@ -120,17 +120,30 @@ func (u *Upstream) Add(status int, failure string, took time.Duration) {
 
 // Connections counts connections.
 type Connections struct {
-	opened, closed atomic.Uint64
+	open  atomic.Int64
+	total atomic.Uint64
 }
 
 // Open counts a connection that begins, Close one that has ended.
-func (c *Connections) Open() { c.opened.Add(1) }
+func (c *Connections) Open() {
+	c.open.Add(1)
+	c.total.Add(1)
+}
 
 // Close counts a connection that has ended.
-func (c *Connections) Close() { c.closed.Add(1) }
+func (c *Connections) Close() { c.open.Add(-1) }
+
+// Lend counts a connection among those of another protocol, until Return.
+func (c *Connections) Lend(to *Connections) {
+	c.open.Add(-1)
+	to.open.Add(1)
+}
+
+// Return ends what Lend began.
+func (c *Connections) Return(from *Connections) {
+	from.open.Add(-1)
+	c.open.Add(1)
+}
 
 // Count is how many are open.
-func (c *Connections) Count() uint64 {
-	closed := c.closed.Load() // first: no connection ends before it begins
-	return c.opened.Load() - closed
-}
+func (c *Connections) Count() int64 { return max(0, c.open.Load()) }

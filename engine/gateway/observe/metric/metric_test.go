@@ -175,10 +175,15 @@ func TestConnectionsAreCountedByListener(t *testing.T) {
 		c.Open()
 		c.Open()
 		c.Close()
+		h2 := s.Connections(ListenerOf(&o), HTTP2)
+		c.Open()
+		c.Lend(h2)
+		c.Lend(h2)
+		c.Return(h2)
 	}
 	got := s.text(t)
 	for _, l := range listenerNames {
-		for _, want := range []string{`postern_gateway_connections{listener="` + l + `",protocol="http/1.1"} 1`, `postern_gateway_connections_total{listener="` + l + `",protocol="http/1.1"} 2`} {
+		for _, want := range []string{`postern_gateway_connections{listener="` + l + `",protocol="http/1.1"} 1`, `postern_gateway_connections_total{listener="` + l + `",transport="tcp"} 3`, `postern_gateway_connections{listener="` + l + `",protocol="h2"} 1`} {
 			if !strings.Contains(got, want+"\n") {
 				t.Errorf("%s is missing in\n%s", want, got)
 			}
