@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"postern.dev/postern/engine/gateway/observe/metric"
+	"postern.dev/postern/engine/gateway/upstream"
 	"postern.dev/postern/internal/exposition"
 )
 
@@ -18,13 +19,15 @@ type place struct{ gateway, target string }
 // Metrics writes how many connections to backends there are.
 func (r *Runner) Metrics(t *exposition.Text) {
 	open, idle := map[place]int{}, map[place]int{}
-	for target, n := range r.pool.Connections() {
-		p := place{target.From, metric.Target(target.Scheme, target.Host, target.Port)}
-		if _, ok := open[p]; !ok && len(open) >= metric.MaxUpstreams {
-			p = place{metric.Other, metric.Other}
+	for _, connections := range []map[upstream.Target]upstream.Connections{r.pool.Connections(), r.multi.Connections()} {
+		for target, n := range connections {
+			p := place{target.From, metric.Target(target.Scheme, target.Host, target.Port)}
+			if _, ok := open[p]; !ok && len(open) >= metric.MaxUpstreams {
+				p = place{metric.Other, metric.Other}
+			}
+			open[p] += n.Open
+			idle[p] += n.Idle
 		}
-		open[p] += n.Open
-		idle[p] += n.Idle
 	}
 	all := slices.SortedFunc(maps.Keys(open), func(a, b place) int {
 		return cmp.Or(cmp.Compare(a.gateway, b.gateway), cmp.Compare(a.target, b.target))
