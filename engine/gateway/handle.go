@@ -5,6 +5,7 @@ package gateway
 
 import (
 	"crypto/x509"
+	"sync"
 
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/engine/gateway/exchange"
@@ -15,9 +16,10 @@ import (
 
 // state is the memory of one connection.
 type state struct {
-	arrival  request.Arrival
-	verdict  request.Verdict
-	job      integration.Job
+	// work is that of the request under way, from watch to over: most connections
+	// are idle, and it is large.
+	*work
+
 	extended [16]byte
 	trace    []byte
 	// slot is where the last request was remembered.
@@ -38,6 +40,15 @@ type state struct {
 	// lookup reads a field of the request; it is made once.
 	lookup func(name string) (string, bool)
 }
+
+// work is the memory of one request.
+type work struct {
+	arrival request.Arrival
+	verdict request.Verdict
+	job     integration.Job
+}
+
+var works = sync.Pool{New: func() any { return new(work) }}
 
 // handle answers one request.
 func (e *Engine) handle(x *exchange.Exchange) {

@@ -43,6 +43,10 @@ type watch struct {
 // watch begins to watch a request.
 func (e *Engine) watch(x *exchange.Exchange, st *state, s *snapshot.Snapshot) {
 	w := &st.watch
+	if st.work == nil {
+		st.work = works.Get().(*work)
+		st.arrival = request.Arrival{} // what it was last is nobody's business
+	}
 	if w.done == nil {
 		w.done = func(x *exchange.Exchange) { e.over(x, st) }
 		if e.o.AccessLog != nil {
@@ -92,7 +96,9 @@ func (e *Engine) over(x *exchange.Exchange, st *state) {
 	if w.place.recorded {
 		e.record(x, st, took)
 	}
-	w.snapshot, w.gateway = nil, nil // the connection may be idle for long
+	w.snapshot, w.gateway, w.entry = nil, nil, access.Entry{} // the connection may be idle for long
+	works.Put(st.work)
+	st.work = nil
 }
 
 // log writes the line of a request, unless its Stage or Gateway has none.

@@ -127,10 +127,8 @@ func (j *Job) pace() {
 func (j *Job) announce() {
 	j.pace()
 	o := j.Arrival.Origin
-	if j.forwardedFor != o {
-		j.forwardedFor, j.forwarded = o, o.Source.Addr().Unmap().String()
-	}
-	j.header.Add("X-Forwarded-For", j.forwarded)
+	j.forwarded = o.Source.Addr().Unmap().AppendTo(j.forwarded[:0])
+	j.header.Add("X-Forwarded-For", view(j.forwarded))
 	if j.Arrival.TLS {
 		j.header.Add("X-Forwarded-Port", "443")
 		j.header.Add("X-Forwarded-Proto", "https")

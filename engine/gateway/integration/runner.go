@@ -109,8 +109,7 @@ type Job struct {
 	header exchange.Header
 	// path, query and text hold what is put together for the call.
 	path, query, text []byte
-	forwarded         string
-	forwardedFor      *snapshot.Origin
+	forwarded         []byte
 	body              []byte
 	read              bool
 }
@@ -125,7 +124,7 @@ func (j *Job) Begin(s *snapshot.Snapshot, e *exchange.Exchange) {
 // long, and a body is large.
 func (j *Job) End() {
 	j.body, j.read = nil, false
-	j.call = upstream.Call{}
+	j.call.Reset()
 	for _, b := range [...]*[]byte{&j.path, &j.query, &j.text} {
 		if cap(*b) > maxKept {
 			*b = nil

@@ -32,7 +32,12 @@ type Call struct {
 	// Upgrade passes the client's wish to change protocols on to the backend. If the backend agrees, the response is a
 	// 101 whose Takeover carries the bytes both ways.
 	Upgrade bool
+
+	last *bucket // of the call before
 }
+
+// Reset empties the Call for the next one.
+func (c *Call) Reset() { *c = Call{last: c.last} }
 
 const maxInterim = 8
 
@@ -46,7 +51,11 @@ func (p *Pool) Do(ctx context.Context, call *Call, e *exchange.Exchange) error {
 		Method: call.Method, Path: call.Path, RawQuery: call.RawQuery, Authority: call.Authority,
 		Header: call.Header, Length: e.Request.Length,
 	}
-	b := p.bucket(call.Target)
+	b := call.last
+	if b == nil || b.pool != p || b.gone.Load() || b.target != call.Target {
+		b = p.bucket(call.Target)
+		call.last = b
+	}
 	if s := now.Unix(); b.touched.Load() != s {
 		b.touched.Store(s)
 	}

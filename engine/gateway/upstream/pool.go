@@ -104,14 +104,15 @@ type Pool struct {
 
 // bucket holds the pooled connections of one target, the one used last at the end.
 type bucket struct {
+	pool      *Pool
 	target    Target
 	authority string
 	epoch     atomic.Uint64 // connections of an earlier epoch are not pooled again
 	touched   atomic.Int64  // Unix seconds of the last call
+	gone      atomic.Bool   // no longer in the pool's table
 
 	mu   sync.Mutex
 	idle []*conn
-	gone bool // no longer in the pool's table
 }
 
 // New returns a pool. Close ends it.
@@ -152,7 +153,7 @@ func (p *Pool) bucket(t Target) *bucket {
 	for k, v := range old {
 		next[k] = v
 	}
-	b := &bucket{target: t, authority: t.authority()}
+	b := &bucket{pool: p, target: t, authority: t.authority()}
 	b.touched.Store(time.Now().Unix())
 	next[t] = b
 	p.buckets.Store(&next)
@@ -210,7 +211,7 @@ func (p *Pool) restore(c *conn) {
 		return
 	}
 	b.mu.Lock()
-	ok := !b.gone && c.epoch == b.epoch.Load() && !c.condemned.Load() && len(b.idle) < p.cfg.MaxIdlePerTarget
+	ok := !b.gone.Load() && c.epoch == b.epoch.Load() && !c.condemned.Load() && len(b.idle) < p.cfg.MaxIdlePerTarget
 	if ok {
 		b.idle = append(b.idle, c)
 	}
@@ -374,7 +375,7 @@ func (p *Pool) sweep(now time.Time) {
 	for _, b := range stale {
 		b.mu.Lock()
 		if len(b.idle) == 0 {
-			b.gone = true // a call that still holds it closes its connection instead of pooling it
+			b.gone.Store(true) // a call that still holds it closes its connection instead of pooling it
 			delete(next, b.target)
 		}
 		b.mu.Unlock()

@@ -5,6 +5,7 @@ package upstream
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"postern.dev/postern/engine/gateway/exchange"
 	"postern.dev/postern/internal/nowait"
 )
 
@@ -239,3 +241,99 @@ func TestAnswersInPiecesOverTCP(t *testing.T) {
 	close(stop)
 	backends.Wait()
 }
+
+// What has come is passed on before what has not, also where a receive filled its room and there might have been more.
+func TestAPauseInALargeAnswerIsNoReasonToHoldItBack(t *testing.T) {
+	b := newPeer(t)
+	g := forward(t, Config{Dial: b.dial}, Call{})
+	const room = 16 << 10
+	const rest = 300 << 10
+	for _, first := range []int{room - 1, room, room + 1, 2 * room, 200 << 10} {
+		head := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n", first+rest)
+		seen := make(chan struct{})
+		go func() {
+			c := <-b.conns
+			if err := answerOn(c, head+strings.Repeat("a", first-len(head))); err != nil {
+				t.Error(err)
+			}
+			<-seen
+			if _, err := io.WriteString(c, strings.Repeat("b", rest+len(head))); err != nil {
+				t.Error(err)
+			}
+		}()
+		res, err := client(t).Get("http://" + g.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, first-len(head))
+		if _, err := io.ReadFull(res.Body, got); err != nil {
+			t.Fatal(err)
+		}
+		close(seen)
+		more, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil || strings.Trim(string(got), "a") != "" || strings.Trim(string(more), "b") != "" {
+			t.Errorf("%d bytes at first: other ones came, %v", first, err)
+		}
+	}
+}
+
+func TestCallsOverTCPDoNotAllocate(t *testing.T) {
+	b := newPeer(t)
+	p := pool(t, Config{Dial: b.dial})
+	const body = 8000
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		c := <-b.conns
+		in, out := make([]byte, 64<<10), []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok")
+		for n, i := 0, 0; ; i++ {
+			for n = 0; n < 4 || string(in[n-4:n]) != "\r\n\r\n" && in[n-1] != 'x'; {
+				m, err := c.Read(in[n:])
+				if err != nil {
+					return
+				}
+				n += m
+			}
+			if _, err := c.Write(out); err != nil {
+				return
+			}
+		}
+	}()
+	e, call := get("/"), &Call{Target: backend}
+	text, room := bytes.Repeat([]byte("y"), body), make([]byte, 100)
+	text[body-1] = 'x' // the end, as the backend knows it
+	r := &atHand{}
+	for _, length := range []int64{0, body} {
+		do := func() {
+			e.Begin(context.Background(), time.Now())
+			e.Request.Method, e.Request.Path, e.Request.Proto, e.Request.Length = "GET", "/", exchange.HTTP11, length
+			if length > 0 {
+				r.Reader.Reset(text)
+				e.Request.Method, e.Request.Body = "POST", r
+			}
+			if err := p.Do(context.Background(), call, e); err != nil {
+				t.Fatal(err)
+			}
+			if n, _ := io.ReadFull(e.Response.Body, room[:2]); string(room[:n]) != "ok" {
+				t.Fatalf("got %q", room[:n])
+			}
+			if err := e.Finish(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 100 {
+			do()
+		}
+		if n := testing.AllocsPerRun(1000, do); n >= 1 {
+			t.Errorf("with %d bytes: %v allocations", length, n)
+		}
+	}
+	p.Close()
+	<-served
+}
+
+// atHand is a request's body that is at hand.
+type atHand struct{ bytes.Reader }
+
+func (w *atHand) Buffered() int { return w.Len() }
