@@ -78,17 +78,22 @@ func (p *Pool) Do(ctx context.Context, call *Call, e *exchange.Exchange) error {
 	if total == 0 {
 		total = p.cfg.Timeouts.Total
 	}
+	s := pace{silence: call.Stream}
+	if s.silence == 0 {
+		s.silence = p.cfg.Timeouts.Stream
+	}
+	s.stream = o.Length != 0 && Streams(o.Header.Get("Content-Type"))
 	var by time.Time
-	if total > 0 {
+	if total > 0 && !s.stream {
 		by = now.Add(total)
 	}
-	if f := p.do(ctx, b, &o, e, now, by); f != nil {
+	if f := p.do(ctx, b, &o, e, now, by, s); f != nil {
 		return f
 	}
 	return nil
 }
 
-func (p *Pool) do(ctx context.Context, b *bucket, o *grammar.Outgoing, e *exchange.Exchange, now, by time.Time) *Failure {
+func (p *Pool) do(ctx context.Context, b *bucket, o *grammar.Outgoing, e *exchange.Exchange, now, by time.Time, s pace) *Failure {
 	repeatable := idempotent(o.Method) && o.Upgrade == ""
 	lazy := whole(o, e)
 	c := p.take(b, now, repeatable, lazy)
@@ -101,6 +106,7 @@ func (p *Pool) do(ctx context.Context, b *bucket, o *grammar.Outgoing, e *exchan
 			}
 		}
 		c.begin(e, o.Method, by, reused)
+		c.pace = s
 		c.lazy = lazy && c.swaps()
 		seen, f := c.roundTrip(o, now)
 		if f == nil {
@@ -224,7 +230,7 @@ func (c *conn) roundTrip(o *grammar.Outgoing, now time.Time) (seen bool, f *Fail
 	if werr != nil {
 		c.last = true // yet the backend may have answered before it stopped reading
 	}
-	if t := c.p.cfg.Timeouts.Head; t > 0 && (c.by.IsZero() || now.Add(t).Before(c.by)) {
+	if t := c.patience(); t > 0 && (c.by.IsZero() || now.Add(t).Before(c.by)) {
 		if hb := time.Now().Add(t); c.by.IsZero() || hb.Before(c.by) {
 			c.readBy = hb
 			c.armed = hb
@@ -293,9 +299,12 @@ func (c *conn) final(o *grammar.Outgoing, cn grammar.Connection, untilClose bool
 		kind = grammar.Chunked
 	}
 	c.body.Reset(&c.src, kind, size, &c.p.cfg.Limits, &rs.Trailer)
-	if c.p.cfg.Timeouts.Head > 0 && !c.readBy.Equal(c.by) { // from here on the whole call's deadline holds
+	if !c.readBy.Equal(c.by) { // from here on the whole call's deadline holds
 		c.readBy, c.armed = c.by, c.by
 		c.nc.SetReadDeadline(c.by)
+	}
+	if Events(rs.Header.Get("Content-Type")) {
+		c.flow()
 	}
 	c.e.SetBody(c, length)
 	if status == 101 {

@@ -43,6 +43,7 @@ type conn struct {
 	lazy   bool // the request is for the swap to send
 	last   bool // no call follows on this connection
 	pump   *pump
+	pace
 
 	// Of a connection of the kernel's TCP.
 	raw   syscall.RawConn // nil for others
@@ -166,7 +167,7 @@ func (c *conn) extend(now time.Time) bool {
 		return false
 	default:
 	}
-	c.readBy = now.Add(c.p.cfg.Timeouts.Head)
+	c.readBy = now.Add(c.patience())
 	if !c.by.IsZero() && c.by.Before(c.readBy) {
 		c.readBy = c.by
 	}
@@ -206,6 +207,9 @@ func (c *conn) write(p []byte) error {
 
 // Read reads the response's body.
 func (c *conn) Read(p []byte) (int, error) {
+	if c.stream {
+		c.await()
+	}
 	n, err := c.body.Read(p)
 	if err == nil || c.body.Done() {
 		return n, err

@@ -77,6 +77,16 @@ func (s *sender) step() (done bool, readErr, writeErr error) {
 	return false, nil, nil
 }
 
+// waits reports whether the client of a body of unknown length has not sent more of it yet. One that waits to be asked
+// for it is asked first: that writes to its connection, which the answer will do too.
+func (s *sender) waits() bool {
+	if s.left >= 0 || s.sent == 0 && s.c.e.Request.Header.Has("Expect") {
+		return false
+	}
+	ahead, ok := s.body.(exchange.Buffered)
+	return !ok || ahead.Buffered() == 0
+}
+
 func (s *sender) flush() error {
 	if len(s.out) == 0 {
 		return nil
@@ -110,6 +120,16 @@ func (c *conn) send(head []byte, length int64) (f *Failure, werr error) {
 		s.out = append(big[:0], head...)
 	}
 	for {
+		if s.waits() {
+			// What comes next may hang on the answer: both directions from here on.
+			if werr := s.flush(); werr != nil {
+				outs.Put(big)
+				return nil, werr
+			}
+			c.pump = &pump{c: c, s: s, big: big, done: make(chan struct{})}
+			go c.pump.run()
+			return nil, nil
+		}
 		done, rerr, werr := s.step()
 		switch {
 		case rerr != nil:

@@ -190,7 +190,7 @@ func (k *call) answer() {
 	case length == 0 && k.res.Body == http.NoBody:
 		k.complete = true
 	}
-	if k.quiet == nil && events(rs.Header.Get("Content-Type")) {
+	if k.quiet == nil && upstream.Events(rs.Header.Get("Content-Type")) {
 		if k.total == nil || k.total.Stop() {
 			k.watch()
 		}

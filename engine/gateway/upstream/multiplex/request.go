@@ -117,15 +117,10 @@ func speaksGRPC(contentType string) bool {
 	return rest == "" || rest[0] == '+' || rest[0] == ';' || rest[0] == ' '
 }
 
-// streams tells whether a call may take as long as it likes, as long as it is not silent: every one to a target of gRPC,
-// and those whose request says so. (A response that turns out to be a stream of events makes its call one.)
+// streams tells whether a call is a stream: every one to a target of gRPC, and those whose request says so.
 func streams(t upstream.Target, h http.Header) bool {
-	media := h.Get("Content-Type")
-	return t.Scheme == GRPC || t.Scheme == GRPCS || has(media, "application/grpc") || has(media, "application/connect+")
+	return t.Scheme == GRPC || t.Scheme == GRPCS || upstream.Streams(h.Get("Content-Type"))
 }
-
-// events tells whether a response of this media type is a stream of events.
-func events(contentType string) bool { return has(contentType, "text/event-stream") }
 
 func has(contentType, prefix string) bool {
 	return len(contentType) >= len(prefix) && exchange.EqualFold(contentType[:len(prefix)], prefix)
