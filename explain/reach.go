@@ -5,7 +5,6 @@ package explain
 
 import (
 	"net/netip"
-	"sort"
 	"strings"
 
 	"postern.dev/postern/decide/flow"
@@ -25,6 +24,8 @@ type Reachability struct {
 	row     map[string]int // of sources, by name
 	column  map[string]int // of places
 	allowed []bool         // by row, then column
+	// elsewhere is what self-hosted gateways serve; nil if it was not asked for.
+	elsewhere map[answer.Opening]bool
 	// Sampled says that there are more callers or URLs than were asked about.
 	Sampled bool
 }
@@ -33,13 +34,17 @@ type Reachability struct {
 func (r *Reachability) Allowed(from, url string) bool {
 	i, ok := r.row[from]
 	j, known := r.column[url]
-	return ok && known && r.allowed[i*len(r.places)+j]
+	return ok && known && r.allowed[i*len(r.places)+j] || r.elsewhere[answer.Opening{From: from, To: url}]
 }
 
 // Reach asks for every published operation, by each of its URLs, from every
 // Host, every Link and the internet, and for the ports that Hosts open to each
-// other's groups.
-func Reach(w *World) *Reachability { return reach(w) }
+// other's groups; and which Stages self-hosted gateways serve to their callers.
+func Reach(w *World) *Reachability {
+	r := reach(w)
+	r.elsewhere = elsewhere(w)
+	return r
+}
 
 // reach is Reach, with the callers and URLs of some questions besides.
 func reach(w *World, questions ...*trail) *Reachability {
@@ -110,10 +115,11 @@ func (t *trail) place() place {
 // sorted. A caller or URL that only one of the two was asked about is asked of
 // the other.
 func Difference(before, after *Reachability) (gained, lost []answer.Opening) {
-	return after.beyond(before), before.beyond(after)
+	gained = besides(after.beyond(before), only(after.elsewhere, before.elsewhere))
+	return gained, besides(before.beyond(after), only(before.elsewhere, after.elsewhere))
 }
 
-// beyond lists what gets through in r but not in other.
+// beyond lists what gets through in r but not in other, in no order.
 func (r *Reachability) beyond(other *Reachability) []answer.Opening {
 	var out []answer.Opening
 	rows := make([]int, len(r.places))
@@ -141,12 +147,6 @@ func (r *Reachability) beyond(other *Reachability) []answer.Opening {
 			out = append(out, answer.Opening{From: from.name, To: p.to})
 		}
 	}
-	sort.Slice(out, func(i, j int) bool {
-		if out[i].From != out[j].From {
-			return out[i].From < out[j].From
-		}
-		return out[i].To < out[j].To
-	})
 	return out
 }
 
