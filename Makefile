@@ -20,7 +20,7 @@ golden   = $(shell grep -rl --include='*_test.go' '^var update = flag' . | xargs
 measured = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r -n 1 dirname | sort -u)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fuzz fuzz-long bench benchmarks lab oracle acme connect property kills backups deploy gateways golden demo ci
+.PHONY: help build test lint fuzz fuzz-long bench benchmarks lab oracle acme connect h2spec property kills backups deploy gateways golden demo ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ acme: ## certificates from Pebble, Let's Encrypt's authority for tests; download
 
 connect: ## the Connect and gRPC conformance suite through a Gateway; downloads it
 	POSTERN_CONNECT=1 $(GO) test -count=1 -timeout 20m -v ./test/conformance/connect
+
+h2spec: ## the 145 cases of h2spec against a Gateway; downloads it
+	POSTERN_H2SPEC=1 $(GO) test -count=1 -timeout 5m -v ./test/conformance/h2spec
 
 property: ## CASES=10000 drawn cases of each property, REAL=20000 of explain against reality
 	@for dir in $(drawn); do \

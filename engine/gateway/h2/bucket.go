@@ -16,6 +16,7 @@ const (
 	freeRate    = 50 // a second
 	earnRequest = 8
 	earnBytes   = 512 // one for each, of what is sent and received
+	maxEarned   = 64 << 20
 
 	// Of what is sent, little may be answers to the very frames that are counted, of 17 bytes at most. What is longer
 	// than one earns one, and what is longer than a few another.
@@ -65,8 +66,9 @@ func (g *guard) affords(kind http2.FrameType, length int) bool {
 		}
 		return true
 	}
-	if g.free.level < 1 {
-		if n := g.earned.Swap(0); n > 0 {
+	if g.free.level < 1 { // what was sent may be acknowledged much later, and little by little
+		if n := min(g.earned.Load(), freeBurst*earnBytes); n > 0 {
+			g.earned.Add(-n)
 			g.free.earn(float64(n) / earnBytes)
 		}
 	}
@@ -85,7 +87,7 @@ func (g *guard) earn(n int) {
 	if n > longerThanFew+earnBytes {
 		n += earnBytes
 	}
-	if n >= earnBytes {
+	if n >= earnBytes && g.earned.Load() < maxEarned {
 		g.earned.Add(int64(n))
 	}
 }

@@ -22,7 +22,9 @@ import (
 const (
 	maxBlock         = 64 << 10 // bytes of a header block as sent
 	maxContinuations = 16       // frames of a header block
+	maxSettings      = 100
 	frameHead        = 9
+	settingLen       = 6
 	tableSize        = 4096 // of HPACK, as the server announces it
 )
 
@@ -193,6 +195,15 @@ func (g *guard) frame() bool {
 		g.gather(kind, flags, id, g.in[frameHead:frameHead+length])
 		g.in = g.in[frameHead+length:]
 		return true
+	case kind == http2.FrameSettings && !flags.Has(http2.FlagSettingsAck) && length > settingLen && length%settingLen == 0 && length <= maxSettings*settingLen:
+		if len(g.in) < frameHead+length {
+			return false
+		}
+		if !g.affords(kind, length) {
+			return true
+		}
+		g.out, g.in = unique(g.in[:frameHead+length:frameHead+length]), g.in[frameHead+length:]
+		return true
 	default:
 		if !g.affords(kind, length) {
 			return true
@@ -201,6 +212,32 @@ func (g *guard) frame() bool {
 	copy(g.head[:], g.in)
 	g.out, g.in, g.pass = g.head[:], g.in[frameHead:], length
 	return true
+}
+
+// unique is a SETTINGS frame without the values that later ones in the same frame take the place of, for which the server
+// would hang up. A value that is not allowed stays: the server refuses it.
+func unique(f []byte) []byte {
+	type setting struct {
+		at int
+		ok bool
+	}
+	last := map[uint16]setting{}
+	for at := frameHead; at < len(f); at += settingLen {
+		id := binary.BigEndian.Uint16(f[at:])
+		if was, ok := last[id]; ok && !was.ok {
+			continue
+		}
+		s := http2.Setting{ID: http2.SettingID(id), Val: binary.BigEndian.Uint32(f[at+2:])}
+		last[id] = setting{at, s.Valid() == nil}
+	}
+	n := frameHead
+	for at := frameHead; at < len(f); at += settingLen {
+		if last[binary.BigEndian.Uint16(f[at:])].at == at {
+			n += copy(f[n:], f[at:at+settingLen])
+		}
+	}
+	binary.BigEndian.PutUint16(f[1:], uint16(n-frameHead))
+	return f[:n]
 }
 
 // wide makes room for a frame of n bytes.

@@ -1,6 +1,8 @@
 // Copyright The Postern Authors.
 // SPDX-License-Identifier: Apache-2.0
 
+//lint:file-ignore SA1019 net/http serves listeners, not a connection that was decrypted and looked at already
+
 // Package h2 serves HTTP/2 on connections that agreed on it. The protocol is carried by golang.org/x/net/http2; in front
 // of it a guard reads every frame first, refuses what that server lets pass, and counts what costs the client nothing.
 package h2

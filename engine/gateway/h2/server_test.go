@@ -1,6 +1,8 @@
 // Copyright The Postern Authors.
 // SPDX-License-Identifier: Apache-2.0
 
+//lint:file-ignore SA1019 a client of net/http dials by itself, and this one is to use the connection it is given
+
 package h2_test
 
 import (

@@ -1,0 +1,18 @@
+// h2spec, pinned, in a module of its own so that the product's go.mod stays
+// small. Run it with: make h2spec
+module postern.dev/postern/test/conformance/h2spec/suite
+
+go 1.26.8
+
+require (
+	github.com/summerwind/h2spec v2.2.1+incompatible
+	golang.org/x/net v0.62.0
+)
+
+require (
+	github.com/fatih/color v1.19.0 // indirect
+	github.com/mattn/go-colorable v0.1.14 // indirect
+	github.com/mattn/go-isatty v0.0.20 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/text v0.43.0 // indirect
+)
