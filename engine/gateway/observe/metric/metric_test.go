@@ -204,3 +204,22 @@ func BenchmarkRequest(b *testing.B) {
 		s.Upstream(st, op, true, 0).Add(200, "", time.Millisecond)
 	}
 }
+
+// BenchmarkApply is what a change of the configuration costs, of n APIs with ten
+// routes each.
+func BenchmarkApply(b *testing.B) {
+	routes := make([]string, 10)
+	for i := range routes {
+		routes[i] = fmt.Sprintf("GET /r%d/{id}", i)
+	}
+	for _, n := range []int{100, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s := New()
+			w := world(n, routes...)
+			b.ReportAllocs()
+			for b.Loop() {
+				s.Apply(w)
+			}
+		})
+	}
+}

@@ -34,6 +34,8 @@ const Other = "other"
 
 type routeKey struct{ gateway, api, stage, name string }
 
+type stageKey struct{ gateway, api, stage string }
+
 type upstreamKey struct{ gateway, backend, target string }
 
 // Gateway is what is known of one Gateway apart from routes.
@@ -83,6 +85,7 @@ type Set struct {
 // table is what a snapshot's routes count into.
 type table struct {
 	stages    []stage
+	named     map[stageKey]*stage
 	gateways  map[string]*Gateway
 	routes    map[routeKey]*Route
 	upstreams map[upstreamKey]*Upstream
@@ -127,8 +130,8 @@ func (s *Set) Apply(snap *snapshot.Snapshot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := &builder{s: s, snap: snap, old: s.table.Load(), new: &table{
-		gateways: map[string]*Gateway{}, routes: map[routeKey]*Route{}, upstreams: map[upstreamKey]*Upstream{},
-	}}
+		gateways: map[string]*Gateway{}, named: map[stageKey]*stage{}, routes: map[routeKey]*Route{}, upstreams: map[upstreamKey]*Upstream{},
+	}, backends: map[[2]string][]*Upstream{}}
 	for _, g := range sorted(snap.Gateways) {
 		if x := b.old.gateways[g.Name]; x != nil {
 			b.new.gateways[g.Name] = x
@@ -144,6 +147,11 @@ func (s *Set) Apply(snap *snapshot.Snapshot) {
 	}
 	s.overflow[0].Store(b.routesOver)
 	s.overflow[1].Store(b.upstreamsOver)
+	for i := range b.new.stages {
+		if x := &b.new.stages[i]; x.of != nil {
+			b.new.named[stageKey{x.of.API.Gateway.Name, x.of.API.Name, x.of.Name}] = x
+		}
+	}
 	s.table.Store(b.new)
 }
 
@@ -161,6 +169,9 @@ type builder struct {
 	snap     *snapshot.Snapshot
 	old, new *table
 
+	// backends are the targets of each Gateway's Backends.
+	backends map[[2]string][]*Upstream
+
 	routesOver, upstreamsOver uint64
 }
 
@@ -172,11 +183,30 @@ func (b *builder) stage(g *snapshot.Gateway, a *snapshot.API, st *snapshot.Stage
 	if st.Deployment != nil && st.Deployment.Operations != nil {
 		x.ops = st.Deployment.Operations
 		x.routes = make([]route, len(x.ops.Operations))
+		was := b.same(&x, stageKey{g.Name, a.Name, st.Name})
 		for i := range x.ops.Operations {
 			op := &x.ops.Operations[i]
 			r := &x.routes[i]
-			r.Route = b.route(routeKey{g.Name, a.Name, st.Name, op.Method + " " + op.Path})
-			b.targets(r, g, st, &op.Integration)
+			switch { // no two routes have the same name, and the first ones are counted apart
+			case len(b.new.routes) >= MaxRoutes:
+				b.routesOver++
+				r.Route = b.s.otherRoute
+			case was != nil && was.routes[i].Route != b.s.otherRoute:
+				r.Route = was.routes[i].Route
+				b.new.routes[routeKey{r.Gateway, r.API, r.Stage, r.Name}] = r.Route
+			default:
+				r.Route = b.route(routeKey{g.Name, a.Name, st.Name, op.Method + " " + op.Path})
+			}
+			if was != nil && was.routes[i].upstream != b.s.otherUpstream {
+				if u := was.routes[i].upstream; u != nil {
+					r.upstream = b.upstream(upstreamKey{u.Gateway, u.Backend, u.Target})
+				}
+			} else {
+				r.upstream = b.named(g, st, &op.Integration)
+			}
+			if op.Integration.Backend != "" {
+				r.targets = b.targets(g, op.Integration.Backend)
+			}
 		}
 	}
 	b.new.stages[st.Index] = x
@@ -198,20 +228,36 @@ func (b *builder) route(k routeKey) *Route {
 	return r
 }
 
-// targets finds what an operation may call.
-func (b *builder) targets(r *route, g *snapshot.Gateway, st *snapshot.Stage, in *operation.Integration) {
-	if in.Kind != operation.HTTP && in.Kind != operation.HTTPProxy {
-		return
+// same finds what a Stage had in the old table, if it serves the same operations
+// with the same variables.
+func (b *builder) same(x *stage, k stageKey) *stage {
+	was := b.old.named[k]
+	if was == nil || was.ops != x.ops || !maps.Equal(was.of.Variables, x.of.Variables) {
+		return nil
 	}
-	if in.Backend != "" {
-		be := b.snap.Backends[in.Backend]
-		if be == nil {
-			return
-		}
+	return was
+}
+
+// targets finds the targets of a Backend.
+func (b *builder) targets(g *snapshot.Gateway, name string) []*Upstream {
+	k := [2]string{g.Name, name}
+	if ts, ok := b.backends[k]; ok {
+		return ts
+	}
+	var ts []*Upstream
+	if be := b.snap.Backends[name]; be != nil {
 		for _, t := range be.Targets {
-			r.targets = append(r.targets, b.upstream(upstreamKey{g.Name, be.Name, Target(be.Protocol, t.Host, t.Port)}))
+			ts = append(ts, b.upstream(upstreamKey{g.Name, be.Name, Target(be.Protocol, t.Host, t.Port)}))
 		}
-		return
+	}
+	b.backends[k] = ts
+	return ts
+}
+
+// named finds the target that an operation's URI names; nil without one.
+func (b *builder) named(g *snapshot.Gateway, st *snapshot.Stage, in *operation.Integration) *Upstream {
+	if in.Kind != operation.HTTP && in.Kind != operation.HTTPProxy || in.Backend != "" {
+		return nil
 	}
 	uri := ""
 	for _, p := range in.URI.Pieces {
@@ -224,12 +270,14 @@ func (b *builder) targets(r *route, g *snapshot.Gateway, st *snapshot.Stage, in 
 		case operation.PieceStageVariable:
 			uri += st.Variables[p.Value]
 		default:
-			return // what a caller chooses is no label
+			return nil // what a caller chooses is no label
 		}
 	}
-	if d, _, err := request.SplitURL(uri); err == nil {
-		r.upstream = b.upstream(upstreamKey{g.Name, "", Target(d.Scheme, d.Host, d.Port)})
+	d, _, err := request.SplitURL(uri)
+	if err != nil {
+		return nil
 	}
+	return b.upstream(upstreamKey{g.Name, "", Target(d.Scheme, d.Host, d.Port)})
 }
 
 func (b *builder) upstream(k upstreamKey) *Upstream {
