@@ -403,3 +403,46 @@ func TestKeepAliveRequestsOverTCPDoNotAllocate(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A connection that was handed over is not half-closed when the server ends it: whoever has it must not wait for the
+// other half.
+func TestATakenConnectionIsClosedWithTheServer(t *testing.T) {
+	for name, end := range ways {
+		if name == "Shutdown" {
+			end = func(s *Server, _ func()) error {
+				ctx, cancel := context.WithCancel(context.Background())
+				cancel()
+				if err := s.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+					return fmt.Errorf("Shutdown: %w", err)
+				}
+				return nil
+			}
+		}
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			s := &Server{}
+			why := make(chan error, 1)
+			s.Handler = func(e *exchange.Exchange) {
+				e.Response.Status = 101
+				e.Response.Header.Add("Upgrade", "echo")
+				e.Response.Takeover = func(nc net.Conn) {
+					_, err := io.ReadFull(nc, make([]byte, 10))
+					why <- err
+				}
+			}
+			c := ride(t, ctx, s)
+			io.WriteString(c, "GET / HTTP/1.1\r\n"+hostA+"Connection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+			if res, err := http.ReadResponse(c.br, nil); err != nil || res.StatusCode != 101 {
+				t.Fatal(res, err)
+			}
+			if err := end(s, cancel); err != nil {
+				t.Error(err)
+			}
+			if err := <-why; !errors.Is(err, net.ErrClosed) {
+				t.Errorf("it ended with %v", err)
+			}
+			<-c.done
+		})
+	}
+}

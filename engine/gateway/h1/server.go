@@ -64,6 +64,7 @@ type Server struct {
 
 	once    sync.Once
 	closing atomic.Bool
+	killed  atomic.Bool // whatever is open has been ended
 
 	mu    sync.Mutex // guards conns and empty
 	conns map[*conn]struct{}
@@ -162,6 +163,7 @@ func (s *Server) Close() error {
 }
 
 func (s *Server) killAll() {
+	s.killed.Store(true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {

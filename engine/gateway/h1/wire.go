@@ -6,6 +6,7 @@ package h1
 import (
 	"context"
 	"crypto/tls"
+	"io"
 	"net"
 	"time"
 )
@@ -40,7 +41,11 @@ func (t *taken) Read(p []byte) (int, error) {
 	if t.c.src.Buffered() > 0 {
 		return t.c.src.Take(p), nil
 	}
-	return t.Conn.Read(p)
+	n, err := t.Conn.Read(p)
+	if err == io.EOF && (t.c.s.killed.Load() || t.c.ctx.Err() != nil) {
+		err = net.ErrClosed // it was kill that ended the client's side, and there is no other
+	}
+	return n, err
 }
 
 // preface begins the first line of a client that speaks HTTP/2 without asking first.
