@@ -4,6 +4,7 @@
 package gateway
 
 import (
+	"context"
 	"io"
 	"net/netip"
 	"testing"
@@ -32,7 +33,7 @@ func watched(o Options) (*Engine, *exchange.Exchange, func()) {
 	x := &exchange.Exchange{Origin: &snapshot.Origin{Source: netip.MustParseAddrPort("198.51.100.7:50000")}}
 	start := time.Now()
 	return e, x, func() {
-		x.Begin(nil, start) //nolint:staticcheck // nothing looks at the context
+		x.Begin(context.Background(), start)
 		x.Request.Method, x.Request.Path, x.Request.Proto = "GET", "/prod/pets/7", exchange.HTTP11
 		x.Request.SetAuthority("api1.execute-api.eu-1.postern.internal")
 		x.Request.Header.Add("User-Agent", "curl/8.5.0")
@@ -81,7 +82,7 @@ func BenchmarkObserved(b *testing.B) {
 		start := time.Now()
 		b.ReportAllocs()
 		for b.Loop() {
-			x.Begin(nil, start) //nolint:staticcheck // nothing looks at the context
+			x.Begin(context.Background(), start)
 			x.Request.Method, x.Request.Path, x.Request.Proto = "GET", "/prod/pets/7", exchange.HTTP11
 			x.Request.SetAuthority("api1.execute-api.eu-1.postern.internal")
 			x.Request.Header.Add("User-Agent", "curl/8.5.0")

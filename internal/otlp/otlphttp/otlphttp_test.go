@@ -155,8 +155,14 @@ func TestEndpointsAndRatios(t *testing.T) {
 		want         float64
 		ok           bool
 	}{
-		{"", "", 1, true}, {"always_off", "", 0, true}, {"parentbased_always_on", "", 1, true}, {"parentbased_traceidratio", "0.25", 0.25, true},
-		{"traceidratio", "", 1, true}, {"traceidratio", "2", 0, false}, {"traceidratio", "NaN", 0, false}, {"jaeger_remote", "", 0, false},
+		{"", "", 1, true},
+		{"always_off", "", 0, true},
+		{"parentbased_always_on", "", 1, true},
+		{"parentbased_traceidratio", "0.25", 0.25, true},
+		{"traceidratio", "", 1, true},
+		{"traceidratio", "2", 0, false},
+		{"traceidratio", "NaN", 0, false},
+		{"jaeger_remote", "", 0, false},
 	} {
 		t.Setenv("OTEL_TRACES_SAMPLER", x.sampler)
 		t.Setenv("OTEL_TRACES_SAMPLER_ARG", x.arg)

@@ -4,6 +4,7 @@
 package access
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/netip"
@@ -32,7 +33,7 @@ var began = time.Date(2026, 3, 4, 5, 6, 7, 89e6, time.UTC)
 // allowed is a request that a backend has answered.
 func allowed() *Entry {
 	x := &exchange.Exchange{}
-	x.Begin(nil, began) //nolint:staticcheck // nothing looks at the context
+	x.Begin(context.Background(), began)
 	x.Origin = &snapshot.Origin{Source: netip.MustParseAddrPort("198.51.100.7:50000"), Host: "app"}
 	x.Request.Method, x.Request.Path, x.Request.Proto = "GET", "/prod/pets/7", exchange.HTTP11
 	x.Request.SetAuthority("api1.execute-api.eu-1.postern.internal")
@@ -53,7 +54,7 @@ func allowed() *Entry {
 // unknown is a request that got nowhere.
 func unknown() *Entry {
 	x := &exchange.Exchange{}
-	x.Begin(nil, began) //nolint:staticcheck // nothing looks at the context
+	x.Begin(context.Background(), began)
 	x.Origin = &snapshot.Origin{Source: netip.MustParseAddrPort("[2001:db8::1]:1")}
 	x.Request.Proto, x.Response.Status = exchange.HTTP11, 400
 	return &Entry{Exchange: x, Message: `Bad "Request"`, Type: "BAD"}

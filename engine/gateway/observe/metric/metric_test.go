@@ -118,6 +118,31 @@ func TestCallsAreCountedByTarget(t *testing.T) {
 	}
 }
 
+func TestWhatAStageCallsFollowsItsVariablesAndBackends(t *testing.T) {
+	s := New()
+	w := world(1, "GET /a", "GET /store")
+	s.Apply(w)
+	st := w.Gateways["main"].APIs["api00000"].Stages["prod"]
+	ops := st.Deployment.Operations.Operations
+	route, up, store := s.Route(nil, st, &ops[0]), s.Upstream(st, &ops[0], false, 0), s.Upstream(st, &ops[1], true, 0)
+	s.Apply(w)
+	if s.Route(nil, st, &ops[0]) != route || s.Upstream(st, &ops[0], false, 0) != up || s.Upstream(st, &ops[1], true, 0) != store {
+		t.Error("the same snapshot counts into others")
+	}
+	w.Backends["store"].Targets[0].Host = "10.0.0.9"
+	s.Apply(w)
+	if u := s.Upstream(st, &ops[1], true, 0); u == store || u.Target != "http://10.0.0.9:80" || s.Route(nil, st, &ops[1]).Name != "GET /store" {
+		t.Errorf("the Backend's new target is %s", u.Target)
+	}
+	next := *st
+	next.Variables = map[string]string{"host": "other.example"}
+	w.Gateways["main"].APIs["api00000"].Stages["prod"] = &next
+	s.Apply(w)
+	if u := s.Upstream(&next, &ops[0], false, 0); u.Target != "https://other.example:8443" || s.Route(nil, &next, &ops[0]) != route {
+		t.Errorf("after a change of the variable it calls %s", u.Target)
+	}
+}
+
 func TestSeriesAreBounded(t *testing.T) {
 	s := New()
 	w := world(MaxRoutes, "GET /a", "GET /b")
