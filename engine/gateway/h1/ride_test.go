@@ -69,6 +69,7 @@ func TestNoEdgeIsLost(t *testing.T) {
 		r := rand.New(rand.NewPCG(uint64(k), 1))
 		all.Go(func() {
 			for n := 0; n < each; {
+				c.SetDeadline(time.Now().Add(time.Minute))
 				var in strings.Builder
 				var want []string
 				for range 1 + r.IntN(1+r.IntN(12)) {
@@ -212,12 +213,15 @@ func TestDeadlinesHoldOverTCP(t *testing.T) {
 			}
 			start := time.Now()
 			io.WriteString(c, tt.send)
-			if tt.status != 0 {
-				if res, _ := c.answer("GET"); res.StatusCode != tt.status {
+			// A machine may be so slow that the time was up before anything came: then there is no answer.
+			if res, err := http.ReadResponse(c.br, nil); err == nil {
+				if io.Copy(io.Discard, res.Body); res.StatusCode != tt.status {
 					t.Errorf("status %d", res.StatusCode)
 				}
 			}
-			c.end()
+			io.Copy(io.Discard, c.br)
+			c.Close()
+			<-c.done
 			if took := time.Since(start); tt.before == 0 && tt.send == "" && took < short/2 {
 				t.Errorf("closed after %v already", took)
 			}
