@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -265,29 +264,6 @@ func (s *Server) standing(c fleet.Credential) (expires time.Time, warning string
 
 func ending(created, expires, now time.Time) bool {
 	return !expires.IsZero() && expires.Sub(now) <= min(maxAhead, expires.Sub(created)/4)
-}
-
-// tokenConditions are what there is to say of the tokens of a SelfHostedGateway.
-func (s *Server) tokenConditions(name string) []model.Condition {
-	now := s.opts.Now()
-	var out []model.Condition
-	note := func(reason, message string) {
-		out = append(out, model.Condition{Type: "Advice", Status: true, Reason: reason, Message: message})
-	}
-	used := s.fleet.Credentials(name)
-	for _, c := range used {
-		if _, warning := s.standing(c); warning != "" && now.Before(c.Expires) {
-			note("TokenNearExpiry", "token "+c.Token+": "+warning)
-		}
-	}
-	ts, err := s.gatewayTokens(s.opts.Registry.Head())
-	if err != nil {
-		note("TokensUnreadable", err.Error())
-	}
-	if of := ts[name]; len(of) > 0 && !slices.ContainsFunc(of, func(t token.Token) bool { return t.Valid(now) }) {
-		note("TokenExpired", "every token of the gateway has expired: it serves what it has, and gets nothing new; make one with postern token create --role selfhosted --for "+name)
-	}
-	return out
 }
 
 // tokenIndex is the tokens of self-hosted gateways in one Head, by gateway.

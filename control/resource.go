@@ -46,7 +46,7 @@ func (s *Server) show(o model.Object, p *registry.Published) (wire.Resource, err
 	r, err := view(o, p)
 	if err == nil && o.Kind() == model.KindSelfHosted {
 		r.Status.Instances = s.fleet.Instances(r.Metadata.Name)
-		r.Status.Conditions = append(slices.Clip(r.Status.Conditions), s.tokenConditions(r.Metadata.Name)...)
+		r.Status.Conditions = s.fleetConditions(r.Metadata.Name, r.Status.Conditions, r.Status.Instances)
 	}
 	return r, err
 }
