@@ -192,8 +192,12 @@ func (t *trail) narrow(w *controlWay) {
 		if r == nil {
 			continue
 		}
-		t.find(w.stops[i].code, r.Resource.String(), fmt.Sprintf("%s admits %s to port %d, and not %s, from which SelfHostedGateway/%s calls. Admit that address alone: a rule for everyone would expose the management plane.",
-			ruleName(r), t.peers(r, from), w.port, stopped.Remote, t.from.selfHosted.Metadata.Name))
+		own, only := "from which %s calls", "that address"
+		if t.from.standsFor {
+			own, only = "which stands for %s's own address", "its own address"
+		}
+		t.find(w.stops[i].code, r.Resource.String(), fmt.Sprintf("%s admits %s to port %d, and not %s, "+own+". Admit %s alone: a rule for everyone would expose the management plane.",
+			ruleName(r), t.peers(r, from), w.port, stopped.Remote, model.RefOf(t.from.selfHosted), only))
 		return
 	}
 }
@@ -257,12 +261,13 @@ func (t *trail) exposed(g *snapshot.Gateway, w *controlWay) {
 			r = &snapshot.Rule{Resource: model.Ref{Kind: model.KindGateway, Name: g.Name}}
 		}
 	}
-	whom := "its own address"
-	if t.from.net == nil {
-		whom = netip.PrefixFrom(t.from.flow.Addr, t.from.flow.Addr.BitLen()).String()
+	ref := model.RefOf(t.from.selfHosted).String()
+	whom := ref + "'s own address"
+	if t.from.net == nil && !t.from.standsFor {
+		whom = netip.PrefixFrom(t.from.flow.Addr, t.from.flow.Addr.BitLen()).String() + " of " + ref
 	}
-	t.find("sg/allowed", r.Resource.String(), fmt.Sprintf("%s lets everyone in at port %d of Gateway/%s: that exposes the management plane, which its tokens alone guard. Admit tag:ApiManagement and %s of SelfHostedGateway/%s in place of everyone.",
-		ruleName(r), w.port, g.Name, whom, t.from.selfHosted.Metadata.Name))
+	t.find("sg/allowed", r.Resource.String(), fmt.Sprintf("%s lets everyone in at port %d of Gateway/%s: that exposes the management plane, which its tokens alone guard. Admit tag:ApiManagement and %s in place of everyone.",
+		ruleName(r), w.port, g.Name, whom))
 }
 
 // selfHostedOf are the self-hosted gateways of a Gateway, as callers.

@@ -107,15 +107,16 @@ func TestWhatASelfHostedGatewayTakesForGrantedIsSaid(t *testing.T) {
 	}
 }
 
-// TestAFixWithAStandInSaysSo fails where a rule for an address that is nobody's is
-// offered as if it were the gateway's own.
-func TestAFixWithAStandInSaysSo(t *testing.T) {
+// isleWorld has a self-hosted gateway whose address is not known, and tells whom the
+// management plane of its Gateway in internal mode admits.
+func isleWorld(t *testing.T, admits string) *explain.World {
+	t.Helper()
 	docs := documents{}
 	docs.read(t, "plant.yaml", []byte(plant+`---
 apiVersion: postern/v1
 kind: SecurityGroup
 metadata: {name: nodes}
-spec: {network: corp, rules: [{direction: inbound, protocol: tcp, ports: ["3443"], from: ["tag:ApiManagement"]}]}
+spec: {network: corp, rules: [{direction: inbound, protocol: tcp, ports: ["3443"], from: ["`+admits+`"]}]}
 ---
 apiVersion: postern/v1
 kind: Subnet
@@ -132,7 +133,13 @@ kind: SelfHostedGateway
 metadata: {name: isle}
 spec: {gateway: inner}
 `))
-	w := docs.world(t, false, nil)
+	return docs.world(t, false, nil)
+}
+
+// TestAFixWithAStandInSaysSo fails where a rule for an address that is nobody's is
+// offered as if it were the gateway's own.
+func TestAFixWithAStandInSaysSo(t *testing.T) {
+	w := isleWorld(t, "tag:ApiManagement")
 	fix := func(from string) string {
 		t.Helper()
 		a := ask(t, w, answer.Question{From: from, URL: "https://inner.management.postern.internal:3443/ServiceStatus"})
@@ -149,6 +156,32 @@ spec: {gateway: inner}
 	}
 	if s := fix("selfhosted/isle/203.0.113.50"); strings.Contains(s, "stands for") {
 		t.Error(s)
+	}
+}
+
+// TestAFindingDoesNotTakeAStandInForTheGateways has findings that advise to admit the
+// gateway's address.
+func TestAFindingDoesNotTakeAStandInForTheGateways(t *testing.T) {
+	found := func(admits, from string) string {
+		t.Helper()
+		a := ask(t, isleWorld(t, admits), answer.Question{From: from, URL: "https://inner.management.postern.internal:3443/ServiceStatus"})
+		for _, f := range a.Findings {
+			if strings.Contains(f.Message, "Admit") {
+				return f.Message
+			}
+		}
+		t.Fatalf("%s admitted, from %s: %+v", admits, from, a.Findings)
+		return ""
+	}
+	for admits, want := range map[string][2]string{
+		"tag:Internet":      {"Admit tag:ApiManagement and SelfHostedGateway/isle's own address in place of everyone.", "Admit tag:ApiManagement and 203.0.113.50/32 of SelfHostedGateway/isle in place of everyone."},
+		"tag:ApiManagement": {"and not 198.51.100.10, which stands for SelfHostedGateway/isle's own address. Admit its own address alone:", "and not 203.0.113.50, from which SelfHostedGateway/isle calls. Admit that address alone:"},
+	} {
+		for i, from := range []string{"selfhosted/isle", "selfhosted/isle/203.0.113.50"} {
+			if s := found(admits, from); !strings.Contains(s, want[i]) {
+				t.Errorf("%s admitted, from %s: %s", admits, from, s)
+			}
+		}
 	}
 }
 
