@@ -116,7 +116,7 @@ func TestTheExampleOfASelfHostedGateway(t *testing.T) {
 			t.Errorf("%q is answered %d times, want %d", text, got, n)
 		}
 	}
-	for _, text := range []string{"[ConfigConnected], protocol: v2", "[ConfigLoadedFromBackup]", "next: postern config ca > ca.pem; postern gateway --settings gateway.env\n"} {
+	for _, text := range []string{"[ConfigConnected], protocol: v2", "[ConfigLoadedFromBackup]", "next: postern config ca > ca.pem; postern gateway --settings gateway.env --config.backup.path backup\n"} {
 		if !bytes.Contains(said, []byte(text)) {
 			t.Errorf("nothing says %q", text)
 		}

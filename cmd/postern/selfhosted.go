@@ -60,9 +60,13 @@ func (a *app) gatewaySettings(f format, file string, made wire.CreatedToken) err
 		if file != "" {
 			next := ""
 			if mine.CA != "" {
-				next = "postern config ca > " + caFile + "; "
+				next = "postern "
+				if a.config != "" {
+					next += "--config " + shellWord(a.config) + " "
+				}
+				next += "config ca > " + caFile + "; "
 			}
-			_, err := fmt.Fprintf(a.out, "token %s is in %s, with the settings of SelfHostedGateway/%s; it is good until %s\nnext: %spostern gateway --settings %s\n", made.ID, file, s.Name, made.Expires.Format(time.RFC3339), next, file)
+			_, err := fmt.Fprintf(a.out, "token %s is in %s, with the settings of SelfHostedGateway/%s; it is good until %s\nnext: %spostern gateway --settings %s --config.backup.path %s\n", made.ID, file, s.Name, made.Expires.Format(time.RFC3339), next, shellWord(file), backupFolder)
 			return err
 		}
 		fmt.Fprintln(a.err, "shown this once; give it to postern gateway as a file, or as its environment")
@@ -74,6 +78,21 @@ func (a *app) gatewaySettings(f format, file string, made wire.CreatedToken) err
 // caFile is where settings look for the private CA, in the folder that the gateway
 // is started in.
 const caFile = "ca.pem"
+
+// backupFolder is where a gateway that is started as it is printed keeps its backup:
+// the default is a folder that few may make.
+const backupFolder = "backup"
+
+// shellWord is text as one word of a shell's command line.
+func shellWord(text string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("./_-+:@%,=", r)
+	}
+	if strings.TrimFunc(text, plain) == "" && text != "" {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
 
 // settingsText is a file of settings for postern gateway. private tells that it is
 // the private CA that vouches for the management plane.

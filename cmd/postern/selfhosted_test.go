@@ -70,11 +70,15 @@ func TestTokenOfASelfHostedGatewayComesWithItsSettings(t *testing.T) {
 	if list := sh.ok("token", "list"); strings.Count(list, "selfhosted/shop") != 1 {
 		t.Errorf("after the rotation\n%s", list)
 	}
-	if out := sh.ok(append(again, "--force")...); !strings.Contains(out, "\nnext: postern config ca > ca.pem; postern gateway --settings shop.env\n") {
+	if out := sh.ok(append(again, "--force")...); !strings.Contains(out, "\nnext: postern config ca > ca.pem; postern gateway --settings shop.env --config.backup.path backup\n") {
 		t.Errorf("overwritten: %s", out)
 	}
 	if now, err := os.ReadFile("shop.env"); err != nil || string(now) == string(b) || !strings.Contains(string(now), "config.service.auth=GatewayKey shop&") {
 		t.Errorf("it is not overwritten: %v\n%s", err, now)
+	}
+	if r := sh.run("--config", "postern-data/client.yaml", "token", "create", "--role", "selfhosted", "--for", "shop", "--settings", "the shop's.env"); r.code != 0 ||
+		!strings.Contains(r.out, "\nnext: postern --config postern-data/client.yaml config ca > ca.pem; postern gateway --settings 'the shop'\\''s.env' --config.backup.path backup\n") {
+		t.Errorf("with other settings: %+v", r)
 	}
 	sh.fails([]string{"token", "rotate", "absent", "--key", "primary"}, "SelfHostedGateway/absent")
 	sh.fails([]string{"token", "rotate", "shop", "--key", "third"}, "primary or secondary")
