@@ -20,9 +20,11 @@ import (
 
 	"postern.dev/postern/engine/gateway"
 	"postern.dev/postern/engine/gateway/observe/access"
+	"postern.dev/postern/engine/gateway/observe/trace"
 	"postern.dev/postern/engine/gateway/upstream"
 	"postern.dev/postern/internal/exposition"
 	"postern.dev/postern/model/accesslog"
+	"postern.dev/postern/snapshot"
 )
 
 // lines is where an access log is written to.
@@ -225,5 +227,46 @@ func BenchmarkProxiedRequestLogged(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		ask()
+	}
+}
+
+func TestTheLogTellsWhichKeyWasShownAndNotTheKey(t *testing.T) {
+	l, log, out := logged(t, observed)
+	value := l.keyed(t, &snapshot.Product{})
+	l.pub.Stages["prod"].AccessLog.Format = accesslog.MustParse(`$context.identity.apiKeyId $context.postern.code "$context.identity.userAgent"`)
+	for i, shown := range []string{value, "hush-hush"} {
+		l.get(t, false, "GET", "http://"+l.pub.Host+"/prod/mock", map[string]string{"x-api-key": shown, "User-Agent": "a"}, "")
+		got := l.ended(t, i+1)
+		log.Flush()
+		want := []string{`k backend/none "a"`, `- auth/key-unknown "a"`}[i]
+		if lines := out.take(); !slices.Equal(lines, []string{want}) || strings.Contains(got, shown) {
+			t.Errorf("%q, want %s; in the metrics: %v", lines, want, strings.Contains(got, shown))
+		}
+	}
+}
+
+func TestARequestWithAKeyThatIsCountedLoggedAndNotTracedCostsNoAllocation(t *testing.T) {
+	log := access.New(access.Options{Out: io.Discard})
+	defer log.Close()
+	tracer := trace.New(trace.Options{Ratio: 0})
+	defer tracer.Close()
+	var c net.Conn
+	_, l := speakWith(t, func(l *lab) net.Conn { c = l.connect(t, false, 80); return c }, func(o *gateway.Options) { o.AccessLog, o.Trace = log, tracer })
+	value := l.keyed(t, &snapshot.Product{Throttle: &snapshot.Throttle{Rate: 1e6, Burst: 1e6, Interval: 1e3}})
+	request := fmt.Appendf(nil, "GET /prod/x/42 HTTP/1.1\r\nHost: %s\r\nUser-Agent: curl/8\r\ntraceparent: %s\r\nx-api-key: %s\r\n\r\n", l.pub.Host, parentOff, value)
+	buf, ok := make([]byte, 8192), []byte("\r\n\r\nok")
+	ask := func() {
+		if _, err := c.Write(request); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := c.Read(buf); err != nil || !bytes.HasSuffix(buf[:n], ok) {
+			t.Fatalf("%v: %q", err, buf[:n])
+		}
+	}
+	for range 2 * remembered {
+		ask()
+	}
+	if n := testing.AllocsPerRun(200, ask); n > 0 {
+		t.Errorf("%v allocations", n)
 	}
 }
