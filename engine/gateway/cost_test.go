@@ -13,6 +13,8 @@ import (
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/engine/gateway/exchange"
 	"postern.dev/postern/engine/gateway/observe/access"
+	"postern.dev/postern/engine/gateway/observe/trace"
+	"postern.dev/postern/internal/otlp"
 	"postern.dev/postern/snapshot"
 	"postern.dev/postern/snapshot/operation"
 )
@@ -75,6 +77,18 @@ func BenchmarkObserved(b *testing.B) {
 			}
 		}
 	})
+	for name, ratio := range map[string]float64{"counted, not traced": 0, "counted and traced": 1} {
+		b.Run(name, func(b *testing.B) {
+			tracer := trace.New(trace.Options{Ratio: ratio, Export: func(context.Context, []otlp.Span) error { return nil }})
+			defer tracer.Close()
+			e, _, ask := watched(Options{Trace: tracer})
+			defer e.Close()
+			for b.Loop() {
+				ask()
+			}
+			b.ReportMetric(float64(tracer.Dropped())/float64(b.N), "dropped/op")
+		})
+	}
 	b.Run("neither", func(b *testing.B) {
 		e, x, ask := watched(Options{})
 		defer e.Close()
