@@ -201,7 +201,7 @@ func (g *Gateway) instance() string {
 }
 
 // openBackup prepares the backup. Where nothing was said of it, a folder that
-// cannot be had is a warning.
+// cannot be had is a warning; a backup without its key is an error all the same.
 func (g *Gateway) openBackup() error {
 	if g.s.BackupDir == "" {
 		g.log.Warn("BackupOff", "message", "there is no backup: started while the management plane is away, this gateway serves nothing")
@@ -211,7 +211,7 @@ func (g *Gateway) openBackup() error {
 	switch {
 	case err == nil:
 		g.backup = b
-	case g.s.BackupGiven:
+	case g.s.BackupGiven, errors.Is(err, backup.ErrKeyGone):
 		return err
 	default:
 		g.log.Warn("BackupOff", "exception", err.Error(), "message", "started while the management plane is away, this gateway serves nothing; name a folder with config.backup.path")

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -387,6 +388,44 @@ func TestAnInstanceThatSweepsTakesNothingFromAnother(t *testing.T) {
 	loads(t, dir, 2, 0)
 	if d, err := b.read(previous); err != nil || d.Revision != 1 {
 		t.Errorf("the previous is %v, %v", d, err)
+	}
+}
+
+// TestAKeyThatIsGoneIsNotMadeAnew fails where what was kept is lost for a key that
+// somebody could have put back.
+func TestAKeyThatIsGoneIsNotMadeAnew(t *testing.T) {
+	for _, left := range []string{newest, previous} {
+		dir := t.TempDir()
+		save(t, open(t, dir), 1, 2)
+		for _, name := range []string{newest, previous} {
+			if name != left {
+				if err := os.Remove(filepath.Join(dir, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		path := filepath.Join(dir, keyFile)
+		secret := get(t, path)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Open(Options{Dir: dir, Check: mine})
+		if !errors.Is(err, ErrKeyGone) || !strings.Contains(err.Error(), filepath.Join(dir, left)) || !strings.Contains(err.Error(), "put it back") {
+			t.Errorf("%s left: %v", left, err)
+		}
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a key is made: %v", err)
+		}
+		if err := os.WriteFile(path, secret, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if doc, _, err := open(t, dir).Load(); err != nil || doc == nil {
+			t.Errorf("with the key put back: %v", err)
+		}
+		if err := errors.Join(os.Remove(path), os.Remove(filepath.Join(dir, left))); err != nil {
+			t.Fatal(err)
+		}
+		save(t, open(t, dir), 3) // nothing is left to lose
 	}
 }
 

@@ -49,6 +49,8 @@ var (
 	ErrCut      = errors.New("the file is cut short or has more than it should")
 	ErrChecksum = errors.New("the file is damaged: its checksum differs")
 	ErrTampered = errors.New("the file was changed by somebody who has not the key")
+	// ErrKeyGone says that there is a backup, but not the key beside it.
+	ErrKeyGone = errors.New("the key that sealed it is not there; put it back, name it with config.backup.key, or remove " + newest + "* to begin anew")
 )
 
 // key seals and opens. It prints as its id.
@@ -139,12 +141,21 @@ func loadKey(path string) (*key, error) {
 	return nil, fmt.Errorf("backup: %s does not hold 32 bytes in base64 or hexadecimal; make them with: head -c 32 /dev/urandom | base64", path)
 }
 
-// loadOrMakeKey makes a key where there is none. Of several processes that do so
-// at once one wins, and all take its key.
+// loadOrMakeKey makes a key where there is none, nor a backup that one has sealed.
+// Of several processes that do so at once one wins, and all take its key.
 func loadOrMakeKey(path string) (*key, error) {
 	k, err := loadKey(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return k, err
+	}
+	if sealed, err := sealedAt(filepath.Dir(path)); err != nil {
+		return nil, err
+	} else if sealed != "" {
+		// Another process may have made a key, and saved, since it was looked for.
+		if k, err := loadKey(path); !errors.Is(err, fs.ErrNotExist) {
+			return k, err
+		}
+		return nil, fmt.Errorf("backup: there is %s, but no %s: %w", sealed, path, ErrKeyGone)
 	}
 	secret := make([]byte, keySize)
 	if _, err := rand.Read(secret); err != nil {
@@ -171,6 +182,19 @@ func loadOrMakeKey(path string) (*key, error) {
 		return nil, fmt.Errorf("backup: key: %w", err)
 	}
 	return loadKey(path)
+}
+
+// sealedAt is a backup in a folder, empty if there is none.
+func sealedAt(dir string) (string, error) {
+	for _, name := range []string{newest, previous} {
+		path := filepath.Join(dir, name)
+		if _, err := os.Lstat(path); err == nil {
+			return path, nil
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("backup: %w", err)
+		}
+	}
+	return "", nil
 }
 
 // exclusive writes a key where a file system has no links.
