@@ -28,6 +28,7 @@ import (
 	"postern.dev/postern/engine/gateway/observe/metric"
 	"postern.dev/postern/engine/gateway/observe/trace"
 	"postern.dev/postern/engine/gateway/upstream"
+	"postern.dev/postern/internal/nowait"
 	"postern.dev/postern/snapshot"
 )
 
@@ -182,7 +183,7 @@ func (e *Engine) ServeConn(ctx context.Context, nc net.Conn, o *snapshot.Origin)
 	if o.Local.Port() == portHTTP {
 		return e.server.ServeConn(ctx, nc, o)
 	}
-	v := &vouched{Conn: nc, origin: o}
+	v := &vouched{Conn: nowait.Wrap(nc), origin: o}
 	return errors.Join(e.server.ServeConn(ctx, tls.Server(v, e.tls), o), v.failed)
 }
 
