@@ -272,7 +272,7 @@ func (s *Stream) acknowledged(a *configuration.Ack) {
 // tick does what time asks for.
 func (s *Stream) tick(now time.Time) {
 	if e := s.credential.Expires; !e.IsZero() && !now.Before(e) {
-		s.end(&configuration.Refuse{Code: configuration.RefuseExpired, Message: "the token has expired at " + e.UTC().Format(time.RFC3339) + "; make another with postern token create"})
+		s.end(&configuration.Refuse{Code: configuration.RefuseExpired, Message: "the token has expired at " + e.UTC().Format(time.RFC3339) + "; make one with postern token create --role selfhosted --for " + s.credential.For})
 		return
 	}
 	s.mu.Lock()

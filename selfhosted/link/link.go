@@ -322,7 +322,13 @@ type said struct {
 const sayEvery = 5 * time.Minute
 
 func (s *said) again(f *Failure, now time.Time) bool {
-	if text := f.Error(); text != s.text || now.Sub(s.at) >= sayEvery {
+	text := f.Error()
+	if f.Kind == KindToken {
+		// A stream ends in other words, and at another address, than those in which
+		// the next is refused for the same token.
+		text = string(KindToken)
+	}
+	if text != s.text || now.Sub(s.at) >= sayEvery {
 		*s = said{text, now}
 		return true
 	}

@@ -474,6 +474,36 @@ func TestAnExpiryIsWarnedOf(t *testing.T) {
 	})
 }
 
+// TestTheEndOfATokenIsSaidOnce has a stream that is ended at the third address that
+// is tried, and refused from then on.
+func TestTheEndOfATokenIsSaidOnce(t *testing.T) {
+	during(t, func(t *testing.T, p *plane, start func(*gateway)) {
+		var asked atomic.Int64
+		stream := p.streams(func(c *peer) {
+			c.send(&configuration.Frame{Type: configuration.TypeDocument, Document: document(1)})
+			c.want(configuration.TypeAck)
+			c.send(&configuration.Frame{Type: configuration.TypeRefuse, Refuse: &configuration.Refuse{Code: configuration.RefuseExpired, Message: "the token has expired"}})
+			c.drain()
+		})
+		p.reach["corp.management.x:3443"] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if asked.Add(1) == 1 {
+				stream.ServeHTTP(w, r)
+				return
+			}
+			http.Error(w, "the token has expired; make one", http.StatusUnauthorized)
+		})
+		start(p.gateway("corp.configuration.x"))
+		time.Sleep(4 * time.Minute)
+		if log := p.logged(); asked.Load() < 3 || strings.Count(log, "msg=ConfigSyncFailed") != 1 || !strings.Contains(log, "kind=token") {
+			t.Errorf("asked %d times, the log says:\n%s", asked.Load(), log)
+		}
+		time.Sleep(2 * time.Minute)
+		if log := p.logged(); strings.Count(log, "msg=ConfigSyncFailed") != 2 {
+			t.Errorf("two minutes later the log says:\n%s", log)
+		}
+	})
+}
+
 func TestProtocolV1AsksForWholeDocuments(t *testing.T) {
 	const resource = "/subscriptions/0/resourceGroups/r/providers/Microsoft.ApiManagement/service/corp"
 	during(t, func(t *testing.T, p *plane, start func(*gateway)) {
