@@ -175,7 +175,7 @@ func (e *Engine) answer(x *exchange.Exchange, st *state, r *request.Response) {
 // stamp completes the response of an operation.
 func (st *state) stamp(x *exchange.Exchange) {
 	h := &x.Response.Header
-	if !h.Has("Content-Type") {
+	if !h.Has("Content-Type") && x.Response.Status != 101 {
 		h.Add("Content-Type", "application/json")
 	}
 	st.identify(x)

@@ -6,6 +6,7 @@ package exchange
 import (
 	"io"
 	"strings"
+	"time"
 	"unsafe"
 )
 
@@ -76,6 +77,12 @@ type Request struct {
 // connection that carries the body is not used again.
 type Aborter interface {
 	Abort()
+}
+
+// Patient is implemented by request bodies whose Read waits for the client for no longer than a time. Wait sets it for the
+// reads that follow: negative is no bound, 0 is the connection's own.
+type Patient interface {
+	Wait(d time.Duration)
 }
 
 // NoBody is the empty request body.

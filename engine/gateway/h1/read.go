@@ -92,7 +92,9 @@ func (c *conn) arm() {
 	case inHead, lingering:
 		c.readBy = c.headBy
 	case inBody:
-		d = c.s.Timeouts.Body
+		if d = c.req.wait; d == 0 {
+			d = c.s.Timeouts.Body
+		}
 		c.readBy = time.Time{}
 		if d >= 0 {
 			c.readBy = time.Now().Add(d) // not c.now: the response may be under way in another goroutine
@@ -125,6 +127,7 @@ func near(set, want time.Time, d time.Duration) bool {
 type body struct {
 	grammar.Body
 	c       *conn
+	wait    time.Duration
 	due     bool         // 100 (Continue) is to be sent before the first read
 	left    atomic.Int64 // as grammar.Body has it
 	aborted atomic.Bool
@@ -132,7 +135,7 @@ type body struct {
 }
 
 func (b *body) reset(c *conn, r *exchange.Request, due bool) {
-	b.c, b.due = c, due
+	b.c, b.due, b.wait = c, due, 0
 	b.why.Store(nil)
 	b.aborted.Store(false)
 	kind := grammar.Sized
@@ -172,6 +175,9 @@ func (b *body) Abort() {
 	b.aborted.Store(true)
 	b.c.w.SetReadDeadline(longAgo)
 }
+
+// Wait sets how long each read may wait for the client.
+func (b *body) Wait(d time.Duration) { b.wait = d }
 
 // refused is why the body cannot be read on, where that is the client's doing.
 func (b *body) refused() *grammar.Error { return b.why.Load() }

@@ -7,6 +7,7 @@ import (
 	"errors"
 
 	"postern.dev/postern/decide/request"
+	"postern.dev/postern/engine/gateway/exchange"
 	"postern.dev/postern/engine/gateway/upstream/multiplex"
 	"postern.dev/postern/snapshot/operation"
 )
@@ -35,6 +36,8 @@ func (r *Runner) send(j *Job, in *operation.Integration, proxy bool) (string, *r
 	if j.call.Method == "" {
 		j.call.Method = j.Verdict.Method
 	}
+	// What else HTTP/1.1 can change to would take the requests on it out of sight.
+	j.call.Upgrade = proxy && exchange.EqualFold(j.Exchange.Request.Upgrade, "websocket")
 	j.trace()
 	j.calling()
 	err := r.call(j)

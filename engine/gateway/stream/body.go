@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"sync/atomic"
+	"time"
 
 	"postern.dev/postern/engine/gateway/exchange"
 	"postern.dev/postern/engine/gateway/h1/grammar"
@@ -24,7 +25,8 @@ type body struct {
 	ahead [1]byte
 	peek  bool // ahead holds a byte
 
-	watch   watch // over the read under way
+	wait    time.Duration // of each read; 0 is the connection's own
+	watch   watch         // over the read under way
 	late    atomic.Bool
 	aborted atomic.Bool
 	why     atomic.Pointer[grammar.Error]
@@ -33,7 +35,7 @@ type body struct {
 // begin sets up the request's body.
 func (b *body) begin() *grammar.Error {
 	q := &b.s.e.Request
-	b.in, b.peek = b.s.r.Body, false
+	b.in, b.peek, b.wait = b.s.r.Body, false, 0
 	b.late.Store(false)
 	b.aborted.Store(false)
 	b.why.Store(nil)
@@ -123,7 +125,11 @@ func (b *body) fault() *grammar.Error {
 
 // timed reads from the stream, for no longer than the time-out.
 func (b *body) timed(p []byte) (int, error) {
-	b.watch.arm(b.s.c.Timeouts.Body)
+	d := b.wait
+	if d == 0 {
+		d = b.s.c.Timeouts.Body
+	}
+	b.watch.arm(d)
 	n, err := b.in.Read(p)
 	b.watch.disarm()
 	return n, err
@@ -147,6 +153,9 @@ func (b *body) trailer() *grammar.Error {
 	}
 	return nil
 }
+
+// Wait sets how long each read may wait for the client.
+func (b *body) Wait(d time.Duration) { b.wait = d }
 
 // Abort interrupts a Read under way in another goroutine and fails all later ones.
 func (b *body) Abort() {

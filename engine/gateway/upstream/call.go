@@ -83,6 +83,10 @@ func (p *Pool) Do(ctx context.Context, call *Call, e *exchange.Exchange) error {
 		s.silence = p.cfg.Timeouts.Stream
 	}
 	s.stream = o.Length != 0 && Streams(o.Header.Get("Content-Type"))
+	if b, ok := e.Request.Body.(exchange.Patient); ok && s.stream {
+		b.Wait(s.silence)
+		e.OnDone(impatient)
+	}
 	var by time.Time
 	if total > 0 && !s.stream {
 		by = now.Add(total)

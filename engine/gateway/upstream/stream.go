@@ -55,3 +55,10 @@ func (c *conn) patience() time.Duration {
 	}
 	return c.p.cfg.Timeouts.Head
 }
+
+// impatient gives the client of a stream no more time than others once the stream is over.
+func impatient(e *exchange.Exchange) {
+	if b, ok := e.Request.Body.(exchange.Patient); ok {
+		b.Wait(0)
+	}
+}

@@ -85,6 +85,9 @@ func (k *call) bound(in *upstream.Call, stream bool) {
 	k.silence = int64(pick(in.Stream, k.p.cfg.Timeouts.Stream))
 	if stream {
 		k.watch()
+		if k.e.Request.Length != 0 {
+			k.await(-1) // the client is waited for as long as the call is not silent
+		}
 		return
 	}
 	if d := pick(in.Timeout, k.p.cfg.Timeouts.Total); d > 0 {
@@ -95,6 +98,13 @@ func (k *call) bound(in *upstream.Call, stream bool) {
 		if k.e.Request.Length != 0 {
 			k.head.Stop() // it begins with the end of the body
 		}
+	}
+}
+
+// await sets how long the client is waited for.
+func (k *call) await(d time.Duration) {
+	if b, ok := k.e.Request.Body.(exchange.Patient); ok {
+		b.Wait(d)
 	}
 }
 
@@ -233,6 +243,7 @@ func (k *call) trailers() {
 func (k *call) Settle() {
 	if k.body != nil {
 		k.body.settle(k.complete)
+		k.await(0)
 	}
 }
 
