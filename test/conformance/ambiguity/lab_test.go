@@ -154,6 +154,8 @@ type meaning struct {
 	code    string
 	record  string // what the reader calls the request
 	failure error
+	// answered has the answer's fields as those of the request.
+	answered []string
 }
 
 // tee notes what is read of a request's body.
@@ -270,7 +272,7 @@ func (l *lab) note(x *exchange.Exchange) bool {
 		m.target += "?" + r.RawQuery
 	}
 	for f := range r.Header.All() {
-		m.fields = append(m.fields, strings.ToLower(f.Name)+": "+f.Value)
+		m.fields = append(m.fields, strings.ToLower(f.Name)+": "+strings.Clone(f.Value))
 	}
 	if r.Length != 0 {
 		r.Body = &tee{r.Body, m}
@@ -279,10 +281,13 @@ func (l *lab) note(x *exchange.Exchange) bool {
 		rec, _ := l.engine.Recent(x.ID())
 		m.status, m.sent, m.failure, m.code = x.Response.Status, x.Sent, x.Failure, rec.Code
 		m.record = strings.Clone(x.Response.Header.Get(recordField))
-		l.mu.Lock()
-		l.meant = append(l.meant, m)
-		l.mu.Unlock()
+		for f := range x.Response.Header.All() {
+			m.answered = append(m.answered, strings.ToLower(f.Name)+": "+strings.Clone(f.Value))
+		}
 	})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.meant = append(l.meant, m)
 	return false
 }
 
