@@ -54,6 +54,7 @@ type conn struct {
 	over   bool                  // the connection has had its last request,
 	why    error                 // with this error, or none
 	lost   error                 // what a read outside will return
+	ahead  bool                  // only what has come is read
 
 	lingers bool // the client may still be sending
 	prior   bool // the client speaks HTTP/2
@@ -261,7 +262,7 @@ func (c *conn) carry() (again bool, err error) {
 	if why := c.req.refused(); why != nil {
 		return false, c.refuse(why)
 	}
-	closing := cn.Close || c.s.closing.Load() || e.Response.Close || c.req.blocks(c.s.Drain)
+	closing := cn.Close || c.s.closing.Load() || e.Response.Close || c.req.blocks(c.s.Drain) || c.abandons()
 	return c.finish(closing)
 }
 

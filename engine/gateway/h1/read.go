@@ -20,7 +20,7 @@ func (r reader) Read(p []byte) (int, error) { return r.c.read(p) }
 
 // read reads from the wire under the deadline of the phase.
 func (c *conn) read(p []byte) (int, error) {
-	if c.inside {
+	if c.inside || c.ahead {
 		return 0, errOutside
 	}
 	if c.lost != nil {
@@ -186,7 +186,27 @@ func (b *body) refused() *grammar.Error { return b.why.Load() }
 // asked for the body may send it or not.
 func (b *body) blocks(limit int64) bool {
 	left := b.left.Load()
-	return left != 0 && (b.due || left > limit)
+	return left != 0 && (b.due || left > limit || b.aborted.Load())
+}
+
+// abandons reports whether a body of unknown length, of which nobody reads more, has not come as a whole. Whether it will
+// within bounds only waiting would tell, and the client is told now whether it may ask again: else it would, and be closed
+// upon.
+func (c *conn) abandons() bool {
+	if c.req.left.Load() >= 0 {
+		return false
+	}
+	rs := &c.e.Response
+	if _, ok := rs.Body.(exchange.Settler); ok {
+		return false // somebody may be reading, until the response is out
+	}
+	if b, ok := rs.Body.(exchange.Buffered); !ok || int64(b.Buffered()) != rs.Length {
+		return false
+	}
+	c.ahead = true
+	done := c.req.drain(c.s.Drain)
+	c.ahead = false
+	return !done
 }
 
 // drain reads what the handler left of the body, and reports whether the next request can follow.

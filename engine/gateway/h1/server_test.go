@@ -353,6 +353,18 @@ func TestUnreadBodiesAreDrainedWithinBounds(t *testing.T) {
 	})
 }
 
+// A client that is not told that its connection ends sends the next request on it,
+// and sees that fail.
+func TestAnUnreadBodyOfUnknownLengthEndsTheConnectionAsSaid(t *testing.T) {
+	onEachWire(t, func(t *testing.T) {
+		c := connect(t, &Server{Handler: func(e *exchange.Exchange) { e.Reply(403, nil, []byte("no")) }})
+		c.send("POST / HTTP/1.1\r\n" + hostA + "Transfer-Encoding: chunked\r\n\r\n5\r\nhel")
+		if res, body := c.answer("POST"); res.StatusCode != 403 || body != "no" || !res.Close {
+			t.Errorf("got %d %q, close %v", res.StatusCode, body, res.Close)
+		}
+	})
+}
+
 func TestSlowClientsAreNotWaitedFor(t *testing.T) {
 	limits := Timeouts{Head: 10 * time.Second, Body: 20 * time.Second, Idle: 30 * time.Second, Write: 40 * time.Second}
 	// trickle sends a byte every second until the server has had enough.
