@@ -75,10 +75,27 @@ func (c *controlWay) told() string {
 	what := map[answer.SymptomKind]string{
 		answer.Refused: "is refused", answer.Timeout: "stays silent", answer.NXDomain: "does not resolve", answer.TLS: "fails in the handshake",
 	}[c.Symptom.Kind]
-	if what == "" {
+	switch {
+	case what == "":
 		what = "does not answer"
+	case c.shared():
+		what = "is refused, at the address of --public by a handshake that fails with unrecognized name, for another Gateway has that port"
 	}
 	return c.String() + " " + what + " (" + c.Code + ")"
+}
+
+// shared tells whether the way is refused, but at real sockets another Gateway's
+// port takes the connection, and the handshake knows that nobody serves the name.
+func (c *controlWay) shared() bool {
+	if !c.w.Sockets || c.Symptom.Kind != answer.Refused || c.from.net != nil {
+		return false
+	}
+	for _, g := range c.s.Gateways {
+		if len(g.PublicPorts[c.port])+len(g.ConfigurationPorts[c.port]) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // controlLink tells, where a self-hosted gateway asks its management plane, what

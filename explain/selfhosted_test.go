@@ -185,6 +185,24 @@ func TestAFindingDoesNotTakeAStandInForTheGateways(t *testing.T) {
 	}
 }
 
+// TestAtASharedAddressARefusalIsTheHandshakes has two Gateways of which one alone
+// publishes 443.
+func TestAtASharedAddressARefusalIsTheHandshakes(t *testing.T) {
+	const by, refused = "inner.management.postern.internal:443 is refused, at the address of --public by a handshake that fails with unrecognized name", "inner.management.postern.internal:443 is refused (listen/refused)"
+	for _, sockets := range []bool{false, true} {
+		w := isleWorld(t, "tag:ApiManagement")
+		w.Sockets = sockets
+		a := ask(t, w, answer.Question{From: "selfhosted/isle", URL: "https://inner.management.postern.internal:443/ServiceStatus"})
+		var all string
+		for _, f := range a.Findings {
+			all += f.Message + "\n"
+		}
+		if strings.Contains(all, by) != sockets || strings.Contains(all, refused) == sockets {
+			t.Errorf("on real sockets %v: %s", sockets, all)
+		}
+	}
+}
+
 func TestWrongSelfHostedSourcesAreRefused(t *testing.T) {
 	w := plantWorld(t)
 	for from, want := range map[string]string{

@@ -58,6 +58,9 @@ type World struct {
 	// Limited is what a request that has happened was refused by; zero if by no
 	// limit. It is nil for questions about what would happen.
 	Limited *Limited
+	// Sockets says that the published ports of all Gateways are offered on real
+	// sockets, at one address: who comes from the internet comes there.
+	Sockets bool
 	// Assumed lists what is taken for granted about tunnels and backends.
 	Assumed []string
 	// Now is the time of the request.

@@ -143,7 +143,7 @@ func (i *Instance) dialForwarder(ctx context.Context, _, transport string, serve
 // world is what questions are asked about.
 func (i *Instance) world(set *model.Set, r *compile.Result) *explain.World {
 	w := &explain.World{
-		Set: set, Result: r, Evidence: "enforced", Now: i.opts.Now(),
+		Set: set, Result: r, Evidence: "enforced", Now: i.opts.Now(), Sockets: i.opts.Public.IsValid(),
 		LinkUp: func(l *snapshot.Link) bool { return i.network.LinkUp(l.Network.Name, l.Name) },
 	}
 	if c := i.plane.Load(); c != nil {

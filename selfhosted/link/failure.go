@@ -169,7 +169,7 @@ func unreached(address string, err error, now time.Time) *Failure {
 		f.Advice = "config.service.ca names the file of the authority to trust"
 	case strings.HasSuffix(err.Error(), "tls: unrecognized name"):
 		f.Kind, f.Message = KindTLS, cause(err)
-		f.Advice = "nobody serves that name there: compare config.service.endpoint with what postern token create prints"
+		f.Advice = "nobody serves that name there: a Gateway in internal mode answers at 3443 alone; else compare config.service.endpoint with what postern token create prints"
 	case errors.As(err, &alert), errors.As(err, &record), strings.Contains(err.Error(), "tls: "):
 		f.Kind, f.Message = KindTLS, cause(err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT), timeout(err):
