@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -470,6 +471,55 @@ func TestAnExpiryIsWarnedOf(t *testing.T) {
 		time.Sleep(24 * time.Hour)
 		if log := p.logged(); strings.Count(log, "msg=GatewayTokenExpired") != 2 || g.have() == nil {
 			t.Errorf("a day later the log says:\n%s", log)
+		}
+	})
+}
+
+// TestAHealthyStreamIsConfirmedEachHeartbeat holds what the age of a configuration is
+// alerted on by.
+func TestAHealthyStreamIsConfirmedEachHeartbeat(t *testing.T) {
+	during(t, func(t *testing.T, p *plane, start func(*gateway)) {
+		doc := document(1)
+		p.reach["corp.configuration.x:443"] = p.streams(func(c *peer) {
+			c.send(&configuration.Frame{Type: configuration.TypeDocument, Document: doc})
+			ended := make(chan struct{})
+			defer close(ended)
+			var writing sync.Mutex
+			send := func(f *configuration.Frame) {
+				writing.Lock()
+				defer writing.Unlock()
+				_ = configuration.WriteFrame(c.c, f) // the end is found in reading
+			}
+			go func() {
+				for {
+					select {
+					case <-ended:
+						return
+					case <-time.After(configuration.PingEvery):
+						send(&configuration.Frame{Type: configuration.TypePing})
+					}
+				}
+			}()
+			for {
+				f, err := configuration.ReadFrame(c.r, configuration.MaxReply)
+				if err != nil {
+					return
+				}
+				if f.Type == configuration.TypeHeartbeat {
+					send(&configuration.Frame{Type: configuration.TypeStanding, Standing: &configuration.Standing{Revision: 1, Hash: doc.Hash()}})
+				}
+			}
+		})
+		g := p.gateway("corp.configuration.x")
+		start(g)
+		time.Sleep(time.Second)
+		oldest := time.Duration(0)
+		for range 600 {
+			time.Sleep(time.Second)
+			oldest = max(oldest, time.Since(g.State().Confirmed))
+		}
+		if oldest > configuration.HeartbeatEvery || oldest < configuration.HeartbeatEvery/2 {
+			t.Errorf("in ten minutes it was not confirmed for %s", oldest)
 		}
 	})
 }
