@@ -227,6 +227,6 @@ func (i *Instance) request(ctx context.Context, id string) (wire.Request, error)
 	}
 	return wire.Request{
 		ID: id, Time: rec.Time, Question: q, Answer: *a, Difference: difference(rec, a),
-		Recorded: wire.Recorded{Code: rec.Code, Status: rec.Status, Revision: rec.Revision},
+		Recorded: wire.Recorded{Code: rec.Code, Status: rec.Status, Revision: rec.Revision, Protocol: rec.Proto.String()},
 	}, nil
 }

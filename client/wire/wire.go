@@ -328,12 +328,14 @@ type Request struct {
 	Difference string `json:"difference,omitempty"`
 }
 
-// Recorded is what became of a request: the code of what decided, the status
+// Recorded is what became of a request: the version of HTTP that it came by,
+// the code of what decided, the status
 // that was answered, and the revision that it met.
 type Recorded struct {
 	Code     string `json:"code"`
 	Status   int    `json:"status"`
 	Revision int64  `json:"revision"`
+	Protocol string `json:"protocol,omitempty"`
 }
 
 // Health answers the health checks.

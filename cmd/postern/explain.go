@@ -153,7 +153,7 @@ func newWhyCommand(a *app) *cobra.Command {
 					method = "GET"
 				}
 				fmt.Fprintf(a.out, "%s %s %s from %s\n", r.Time.Format("2006-01-02 15:04:05.000Z07:00"), method, r.Question.URL, r.Question.From)
-				fmt.Fprintf(a.out, "recorded: status %d, %s, at revision %d\n", r.Recorded.Status, r.Recorded.Code, r.Recorded.Revision)
+				fmt.Fprintf(a.out, "recorded: status %d, %s, at revision %d%s\n", r.Recorded.Status, r.Recorded.Code, r.Recorded.Revision, by(r.Recorded.Protocol))
 				if r.Difference != "" {
 					fmt.Fprintf(a.out, "the explanation below differs: %s\n", r.Difference)
 				}
@@ -169,4 +169,12 @@ func newWhyCommand(a *app) *cobra.Command {
 
 func colorFlag(c *cobra.Command, color *bool) {
 	c.Flags().BoolVar(color, "color", false, "mark outcomes with the colours of a terminal")
+}
+
+// by tells of a request that did not come by HTTP/1.1, as most do.
+func by(protocol string) string {
+	if protocol == "" || protocol == "HTTP/1.1" {
+		return ""
+	}
+	return ", by " + protocol
 }

@@ -1,6 +1,8 @@
 // Copyright The Postern Authors.
 // SPDX-License-Identifier: Apache-2.0
 
+//lint:file-ignore SA1019 a client of net/http dials by itself, and this one is to use the connection it is given
+
 package gateway_test
 
 import (
@@ -17,6 +19,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
+	"golang.org/x/net/http2"
 
 	"postern.dev/postern/compile/sg"
 	"postern.dev/postern/model"
@@ -159,6 +162,119 @@ func TestGroupsAreAskedForUDP(t *testing.T) {
 		}
 		if (err == nil) != want {
 			t.Errorf("a group that admits %s: %v", protocol, err)
+		}
+	}
+}
+
+// A client may send requests for any name that the certificate it was shown is
+// good for on the same connection: no Domain's certificates are got round by it.
+func TestNoConnectionIsLentToADomainThatAsksForCertificates(t *testing.T) {
+	l := newLab(t, `"example:petstore"`)
+	ours := newAuthority(t)
+	for name, required := range map[string]bool{"required.example": true, "second.example": true, "optional.example": false, "open.example": false} {
+		d := &snapshot.Domain{Name: name, Type: model.Regional, Mappings: []snapshot.PathMapping{{API: l.pub, Stage: l.pub.Stages["prod"], StageName: "prod"}}}
+		if name != "open.example" {
+			d.ClientCA = &snapshot.ClientCA{Bundle: name, Pool: ours.pool, Required: required}
+		}
+		l.g.Hosts[name] = &snapshot.Host{Kind: snapshot.HostDomain, Name: name, Domain: d}
+	}
+	mine, err := ours.certificate("partner")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := l.socket(t)
+	for _, x := range []struct {
+		sni, host string
+		cert      bool
+		want      string
+	}{
+		{"required.example", "required.example", true, "200"},
+		{"required.example", "required.example", false, "certificate required"},
+		{"required.example", "second.example", true, "403"},
+		{"open.example", "required.example", true, "403"},
+		{"optional.example", "optional.example", false, "200"},
+		{"open.example", "optional.example", false, "200"},
+		{l.pub.Host, "required.example", true, "403"},
+		{"open.example", "main.management." + base, false, "403"},
+	} {
+		cfg := &tls.Config{}
+		if x.cert {
+			cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return mine, nil }
+		}
+		two := l.h2client(t, false, x.sni)
+		two.Transport.(*http2.Transport).TLSClientConfig.GetClientCertificate = cfg.GetClientCertificate
+		for proto, c := range map[string]*http.Client{"HTTP/2": two, "HTTP/3": l.h3client(t, a, x.sni, cfg)} {
+			got := ""
+			r, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+x.host+"/pets", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if resp, err := c.Do(r); err != nil {
+				got = err.Error()
+			} else {
+				resp.Body.Close()
+				got = resp.Status
+			}
+			if !strings.Contains(got, x.want) {
+				t.Errorf("%s: %s over %s with %v: %s, want %s", proto, x.host, x.sni, x.cert, got, x.want)
+			}
+		}
+	}
+}
+
+func TestSessionsAreTakenUpAgainButForDomainsThatAskForCertificates(t *testing.T) {
+	l := newLab(t, `"example:petstore"`)
+	ours := newAuthority(t)
+	l.g.Hosts["required.example"] = &snapshot.Host{Kind: snapshot.HostDomain, Name: "required.example", Domain: &snapshot.Domain{
+		Name: "required.example", Type: model.Regional, ClientCA: &snapshot.ClientCA{Bundle: "b", Pool: ours.pool, Required: true},
+		Mappings: []snapshot.PathMapping{{API: l.pub, Stage: l.pub.Stages["prod"], StageName: "prod"}},
+	}}
+	mine, err := ours.certificate("partner")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := l.socket(t)
+	for _, x := range []struct {
+		name    string
+		version uint16
+		want    bool
+	}{
+		{l.pub.Host, tls.VersionTLS12, true},
+		{l.pub.Host, tls.VersionTLS13, true},
+		{"required.example", tls.VersionTLS12, false},
+		{"required.example", tls.VersionTLS13, false},
+	} {
+		cfg := &tls.Config{
+			RootCAs: l.ca.pool, ServerName: x.name, MaxVersion: x.version, NextProtos: []string{"h2"},
+			ClientSessionCache:   tls.NewLRUClientSessionCache(4),
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return mine, nil },
+		}
+		resumed := false
+		for range 2 {
+			c := tls.Client(l.connect(t, false, 443), cfg)
+			if err := c.HandshakeContext(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Read(make([]byte, 1)); err != nil { // SETTINGS; the ticket came before
+				t.Fatal(err)
+			}
+			resumed = c.ConnectionState().DidResume
+			c.Close()
+		}
+		if resumed != x.want {
+			t.Errorf("%s in TLS %x: taken up again %v", x.name, x.version, resumed)
+		}
+		if x.version == tls.VersionTLS12 {
+			continue
+		}
+		cfg.NextProtos, resumed = nil, false
+		cfg.ClientSessionCache = tls.NewLRUClientSessionCache(4)
+		for i := 0; i < 2 || x.want && !resumed && i < 20; i++ { // a ticket may come behind the answer
+			resp, _ := fetch(t, l.h3client(t, a, "", cfg), "GET", "https://"+x.name+"/prod/pets", "")
+			resumed = resp.TLS.DidResume
+		}
+		if resumed != x.want {
+			t.Errorf("%s in HTTP/3: taken up again %v", x.name, resumed)
 		}
 	}
 }
