@@ -72,6 +72,8 @@ type Gateway struct {
 	siblings *sibling.Neighborhood // nil without a neighbourhood
 	key      *sibling.Key          // nil without a token
 	asked    *pace
+	share    *sibling.Share
+	counts   *pace // questions for share
 
 	mu       sync.Mutex // serialises what is taken
 	compiler compile.Compiler
@@ -162,6 +164,7 @@ func (g *Gateway) start(ctx context.Context) error {
 		return err
 	}
 	g.newLink()
+	g.newShare()
 	g.log.Info("GatewayStartup", "gateway", g.s.Name, "version", g.o.Version, "instance", g.instance(),
 		"endpoint", g.s.Endpoint.String(), "protocol", g.s.Endpoint.Protocol,
 		"http", g.listeners[0].Addr().String(), "https", g.listeners[1].Addr().String())
@@ -176,6 +179,9 @@ func (g *Gateway) start(ctx context.Context) error {
 		g.wait.Go(func() { g.accept(running, l, port) })
 	}
 	g.wait.Go(func() { g.connect(running) })
+	if g.s.Neighborhood != "" && g.key != nil {
+		g.wait.Go(func() { g.shareLimits(running) })
+	}
 	if g.siblings != nil && g.served.Load() == nil {
 		g.wait.Go(func() { g.fromSiblings(running) })
 	}

@@ -69,6 +69,9 @@ func (g *Gateway) local(x *exchange.Exchange) bool {
 		case sibling.Path:
 			g.answerSibling(x)
 			return true
+		case sibling.LimitsPath:
+			g.answerLimits(x)
+			return true
 		}
 	}
 	if g.served.Load() != nil {

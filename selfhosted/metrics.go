@@ -62,5 +62,10 @@ func (g *Gateway) tell(t *exposition.Text) {
 		t.Family("postern_control_token_expiry_timestamp_seconds", exposition.Gauge, "When the token or the certificate ends.")
 		t.Sample(float64(st.Expires.Unix()))
 	}
+	siblings, charged := g.share.State()
+	t.Family("postern_limit_instances", exposition.Gauge, "Other instances that limits are shared with at present.")
+	t.Sample(float64(siblings))
+	t.Family("postern_limit_shared_requests_total", exposition.Counter, "Requests that other instances let through, as counted here.")
+	t.Sample(float64(charged))
 	t.Process()
 }

@@ -321,15 +321,23 @@ func named(name string) model.Head { return model.Head{Metadata: model.Metadata{
 // assigned is the document of SelfHostedGateway edge with APIs that lead to URLs.
 func assigned(t *testing.T, revision int64, apis map[string]string) *configuration.Document {
 	t.Helper()
+	return assignedWith(t, revision, apis, func(*model.Stage) {})
+}
+
+// assignedWith is assigned, with Stages that are changed.
+func assignedWith(t *testing.T, revision int64, apis map[string]string, change func(*model.Stage)) *configuration.Document {
+	t.Helper()
 	objects := []model.Object{&model.Gateway{Head: named("corp"), Spec: model.GatewaySpec{Region: "eu", HTTP: "redirect"}}}
 	var names []string
 	for name, uri := range apis {
 		names = append(names, name)
+		stage := &model.Stage{Head: named(name + ".prod"), Spec: model.StageSpec{Deployment: "1"}}
+		change(stage)
 		spec := model.APISpec{Gateway: "corp", Type: model.Regional, Path: name, OpenAPI: fmt.Appendf(nil,
 			`{"openapi":"3.0.3","info":{"title":"t","version":"1"},"paths":{"/":{"get":{"x-amazon-apigateway-integration":{"type":"http_proxy","httpMethod":"GET","uri":%q}}}}}`, uri)}
 		objects = append(objects, &model.API{Head: named(name), Spec: spec},
 			&model.Deployment{Head: named(name + ".1"), Spec: model.DeploymentSpec{API: name, Number: 1, Spec: spec}},
-			&model.Stage{Head: named(name + ".prod"), Spec: model.StageSpec{Deployment: "1"}})
+			stage)
 	}
 	objects = append(objects, &model.SelfHostedGateway{Head: named("edge"), Spec: model.SelfHostedGatewaySpec{Gateway: "corp", APIs: names}})
 	set, _, err := model.Admit(model.NewSet(), model.Change{Puts: objects}, model.Options{IDs: model.NamedIDs(), Deployments: true, Internet: netip.MustParsePrefix("198.18.0.0/15")})

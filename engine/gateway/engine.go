@@ -167,6 +167,11 @@ func (e *Engine) configured() (*snapshot.Snapshot, []*limit.Meter) {
 // the snapshot counts them. It is a copy.
 func (e *Engine) Meters(s *snapshot.Snapshot) []*limit.Meter { return e.limits.Copy(s) }
 
+// Limits returns what counts the requests of keys and Stages, by names that are
+// the same wherever the same configuration is served: for who shares limits with
+// other gateways. The map is not to be changed.
+func (e *Engine) Limits() map[string]*limit.Meter { return e.limits.Live() }
+
 // portHTTP is where connections are in clear.
 const portHTTP = 80
 

@@ -59,7 +59,7 @@ const (
 
 const (
 	withoutEntra   = "there is no Entra ID here; config.service.auth takes a GatewayKey token, or the mechanism key or certificate"
-	withoutSync    = "no filter counts requests by key yet, so that there is nothing to synchronise"
+	withoutSync    = "limits are shared with the instances of neighborhood.host on their HTTP port, without UDP"
 	withoutBeat    = "siblings are found by neighborhood.host and asked on their HTTP port, without UDP"
 	withoutLocal   = "logs go to standard output only"
 	withoutMetrics = "metrics are for Prometheus to fetch, at telemetry.metrics.address"

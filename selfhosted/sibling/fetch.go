@@ -117,17 +117,8 @@ func (n *Neighborhood) ask(ctx context.Context, at string) (*configuration.Docum
 		return nil, err
 	}
 	defer func() { _ = res.Body.Close() }() // it has been read
-	switch res.StatusCode {
-	case http.StatusOK:
-	case http.StatusServiceUnavailable:
-		return nil, errors.New("it has no configuration itself")
-	case http.StatusForbidden:
-		return nil, ErrStranger
-	default:
-		return nil, fmt.Errorf("it answers %s", res.Status)
-	}
-	if t := res.Header.Get("Content-Type"); t != ContentType {
-		return nil, fmt.Errorf("it answers with %q: it is no instance of a self-hosted gateway", t)
+	if err := answered(res, ContentType); err != nil {
+		return nil, err
 	}
 	sealed, err := io.ReadAll(io.LimitReader(res.Body, configuration.MaxFrame+1024))
 	if err != nil {

@@ -2,9 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package sibling lets an instance of a self-hosted gateway start from the
-// configuration of another instance while the management plane is away. Both
-// know each other by the token that all instances have; it is a key and is not
-// sent. What is answered is sealed for the one who asked.
+// configuration of another instance while the management plane is away, and all
+// count together what is limited. They know each other by the token that all
+// instances have; it is a key and is not sent. What is answered is sealed for the
+// one who asked.
 package sibling
 
 import (
@@ -53,28 +54,50 @@ func NewKey(token model.Secret) (*Key, error) {
 // Question is one asking; its answer opens with it alone.
 type Question struct {
 	k     *Key
+	about purpose
 	nonce []byte
+	more  []byte
 }
 
-// Ask makes a question.
-func (k *Key) Ask() (*Question, error) {
+// purpose is what is asked for: an answer to one is none to another.
+type purpose string
+
+const (
+	document purpose = "ask\x00"
+	limits   purpose = "limits\x00"
+)
+
+// info tells the keys of answers apart.
+func (p purpose) info() string {
+	if p == limits {
+		return "postern sibling limits 1"
+	}
+	return "postern sibling answer 1"
+}
+
+// Ask makes a question for the configuration.
+func (k *Key) Ask() (*Question, error) { return k.ask(document, nil) }
+
+// ask makes a question. Its MAC covers more, which goes beside it.
+func (k *Key) ask(p purpose, more []byte) (*Question, error) {
 	nonce := make([]byte, nonceSize)
 	if _, err := rand.Read(nonce); err != nil {
 		return nil, fmt.Errorf("sibling: read random bytes: %w", err)
 	}
-	return &Question{k, nonce}, nil
+	return &Question{k, p, nonce, more}, nil
 }
 
 // Header is the value of the header that asks.
 func (q *Question) Header() string {
 	e := base64.StdEncoding
-	return version + " " + e.EncodeToString(q.nonce) + " " + e.EncodeToString(q.k.mac(q.nonce))
+	return version + " " + e.EncodeToString(q.nonce) + " " + e.EncodeToString(q.k.mac(q.about, q.nonce, q.more))
 }
 
-func (k *Key) mac(nonce []byte) []byte {
+func (k *Key) mac(p purpose, nonce, more []byte) []byte {
 	h := hmac.New(sha256.New, k.secret)
-	h.Write([]byte("ask\x00"))
-	h.Write(nonce)
+	h.Write([]byte(p))
+	h.Write(nonce) // of one length
+	h.Write(more)
 	return h.Sum(nil)
 }
 
@@ -84,11 +107,14 @@ var ErrStranger = errors.New("sibling: the other instance has another token")
 // Asked is a question of another instance.
 type Asked struct {
 	k     *Key
+	about purpose
 	nonce []byte
 }
 
 // Read reads the header of a question, and fails unless who asks has the key.
-func (k *Key) Read(header string) (*Asked, error) {
+func (k *Key) Read(header string) (*Asked, error) { return k.read(document, header, nil) }
+
+func (k *Key) read(p purpose, header string, more []byte) (*Asked, error) {
 	v, rest, _ := strings.Cut(header, " ")
 	n, m, _ := strings.Cut(rest, " ")
 	nonce, errN := base64.StdEncoding.DecodeString(n)
@@ -96,25 +122,25 @@ func (k *Key) Read(header string) (*Asked, error) {
 	if v != version || errN != nil || errM != nil || len(nonce) != nonceSize {
 		return nil, errors.New("sibling: the question is not of a form that this version knows")
 	}
-	if !hmac.Equal(mac, k.mac(nonce)) {
+	if !hmac.Equal(mac, k.mac(p, nonce, more)) {
 		return nil, ErrStranger
 	}
-	return &Asked{k, nonce}, nil
+	return &Asked{k, p, nonce}, nil
 }
 
-// Answer seals a document for who asked. A question that is repeated by somebody
+// Answer seals an answer for who asked. A question that is repeated by somebody
 // who listened opens nothing for them.
-func (q *Asked) Answer(document []byte) ([]byte, error) {
+func (q *Asked) Answer(plain []byte) ([]byte, error) {
 	own := make([]byte, nonceSize)
 	if _, err := rand.Read(own); err != nil {
 		return nil, fmt.Errorf("sibling: read random bytes: %w", err)
 	}
-	aead, err := q.k.aead(q.nonce, own)
+	aead, err := q.k.aead(q.about, q.nonce, own)
 	if err != nil {
 		return nil, err
 	}
 	// The key is used this once, so that the nonce need not differ.
-	return aead.Seal(own, make([]byte, aead.NonceSize()), document, nil), nil
+	return aead.Seal(own, make([]byte, aead.NonceSize()), plain, nil), nil
 }
 
 // Open reads an answer.
@@ -122,20 +148,20 @@ func (q *Question) Open(answer []byte) ([]byte, error) {
 	if len(answer) < nonceSize {
 		return nil, errors.New("sibling: the answer is cut short")
 	}
-	aead, err := q.k.aead(q.nonce, answer[:nonceSize])
+	aead, err := q.k.aead(q.about, q.nonce, answer[:nonceSize])
 	if err != nil {
 		return nil, err
 	}
-	document, err := aead.Open(nil, make([]byte, aead.NonceSize()), answer[nonceSize:], nil)
+	plain, err := aead.Open(nil, make([]byte, aead.NonceSize()), answer[nonceSize:], nil)
 	if err != nil {
 		return nil, ErrStranger
 	}
-	return document, nil
+	return plain, nil
 }
 
 // aead seals one answer.
-func (k *Key) aead(asked, answered []byte) (cipher.AEAD, error) {
-	b, err := hkdf.Key(sha256.New, k.secret, append(append([]byte(nil), asked...), answered...), "postern sibling answer 1", 32)
+func (k *Key) aead(p purpose, asked, answered []byte) (cipher.AEAD, error) {
+	b, err := hkdf.Key(sha256.New, k.secret, append(append([]byte(nil), asked...), answered...), p.info(), 32)
 	if err != nil {
 		return nil, fmt.Errorf("sibling: %w", err)
 	}

@@ -88,3 +88,13 @@ func (t *Table) Copy(s *snapshot.Snapshot) []*limit.Meter {
 	}
 	return out
 }
+
+// Live returns the Meters of the last snapshot by their names, as they are in
+// use. The map is not to be changed.
+func (t *Table) Live() map[string]*limit.Meter {
+	a := t.current.Load()
+	if a == nil {
+		return nil
+	}
+	return a.byName
+}
