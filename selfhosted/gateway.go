@@ -81,6 +81,7 @@ type Gateway struct {
 
 	listeners []net.Listener
 	metrics   *http.Server
+	scraped   net.Listener // of metrics
 	cancel    context.CancelFunc
 	wait      sync.WaitGroup // what runs until cancel
 	conns     sync.WaitGroup
@@ -165,6 +166,13 @@ func (g *Gateway) start(ctx context.Context) error {
 	}
 	g.newLink()
 	g.newShare()
+	if g.metrics != nil { // what it tells is there by now
+		g.wait.Go(func() {
+			if err := g.metrics.Serve(g.scraped); !errors.Is(err, http.ErrServerClosed) {
+				g.log.Error("MetricsStopped", "exception", err.Error())
+			}
+		})
+	}
 	g.log.Info("GatewayStartup", "gateway", g.s.Name, "version", g.o.Version, "instance", g.instance(),
 		"endpoint", g.s.Endpoint.String(), "protocol", g.s.Endpoint.Protocol,
 		"http", g.listeners[0].Addr().String(), "https", g.listeners[1].Addr().String())
@@ -239,11 +247,7 @@ func (g *Gateway) listen() error {
 			return fmt.Errorf("listen on %s: %w; choose another address with telemetry.metrics.address", g.s.Metrics, err)
 		}
 		g.metrics = &http.Server{Handler: http.HandlerFunc(g.serveMetrics), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug)}
-		g.wait.Go(func() {
-			if err := g.metrics.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-				g.log.Error("MetricsStopped", "exception", err.Error())
-			}
-		})
+		g.scraped = l
 	}
 	return nil
 }
@@ -363,6 +367,9 @@ func (g *Gateway) stop() error {
 	}
 	if g.metrics != nil {
 		errs = append(errs, g.metrics.Close())
+		if err := g.scraped.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
 	}
 	g.wait.Wait()
 	return errors.Join(errs...)
