@@ -8,6 +8,8 @@ REAL     ?= 20000
 KILLS    ?= 100
 GATEWAYS ?= 2000
 BACKUPS  ?= 500
+SWAPS    ?= 2000
+SOAK     ?= 600
 SCENARIO ?= all
 BESIDE   ?= all
 ROUNDS   ?= 5
@@ -20,7 +22,7 @@ golden   = $(shell grep -rl --include='*_test.go' '^var update = flag' . | xargs
 measured = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r -n 1 dirname | sort -u)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fuzz fuzz-long bench benchmarks lab oracle acme connect h2spec property kills backups deploy gateways golden demo ci
+.PHONY: help build test lint fuzz fuzz-long bench benchmarks lab oracle acme connect h2spec property kills backups swaps soak deploy gateways golden demo ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +85,12 @@ backups: ## a self-hosted gateway's backup against BACKUPS=500 kills while it is
 
 gateways: ## GATEWAYS=2000 self-hosted gateways connected to one management plane
 	POSTERN_GATEWAYS=$(GATEWAYS) $(GO) test -count=1 -timeout 10m -run 'EveryGateway' -v ./control
+
+swaps: ## SWAPS=2000 changes of the configuration under load, attacks, and 10,000 idle connections
+	POSTERN_SWAPS=$(SWAPS) POSTERN_IDLE=10000 $(GO) test -count=1 -timeout 30m -v -skip Soak ./test/robust
+
+soak: ## everything at once for SOAK=600 seconds
+	POSTERN_SOAK=$(SOAK) $(GO) test -count=1 -timeout 2h -v -run Soak ./test/robust
 
 deploy: ## the manifests in deploy/ against the types of Kubernetes; downloads them
 	cd deploy/check && $(GO) test -count=1 ./...
