@@ -88,6 +88,9 @@ type socket struct {
 	http3    *http3.Server
 	unproved atomic.Int64 // handshakes under way
 
+	shut sync.WaitGroup // for Shutdown, which begins by ending the listener
+	left sync.WaitGroup // for connections to be let go
+
 	mu   sync.Mutex
 	over bool
 	wait sync.WaitGroup // for the streams
@@ -124,6 +127,7 @@ func (s *Server) Serve(ctx context.Context, pc net.PacketConn, accept Accept) er
 	stop := context.AfterFunc(ctx, func() { _ = k.http3.Close() }) // says what went wrong below
 	err = k.http3.ServeListener(l)
 	stop()
+	k.shut.Wait()
 	if errors.Is(err, http.ErrServerClosed) {
 		err = nil
 	}
@@ -133,6 +137,7 @@ func (s *Server) Serve(ctx context.Context, pc net.PacketConn, accept Accept) er
 	k.over = true
 	k.mu.Unlock()
 	k.wait.Wait()
+	k.left.Wait()
 	s.untrack(k)
 	return err
 }
@@ -179,7 +184,9 @@ func (k *socket) accepted(ctx context.Context, i *quic.ClientInfo) (context.Cont
 	}
 	k.unproved.Add(1)
 	c := &conn{v: v}
+	k.left.Add(1)
 	context.AfterFunc(ctx, func() {
+		defer k.left.Done()
 		c.proved(k)
 		leave()
 	})
@@ -246,7 +253,11 @@ func (k *socket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // Shutdown lets requests under way finish and closes everything; when ctx ends first it closes the rest at once.
 func (s *Server) Shutdown(ctx context.Context) error {
-	return s.each(func(k *socket) error { return k.http3.Shutdown(ctx) })
+	return s.each(func(k *socket) error {
+		k.shut.Add(1)
+		defer k.shut.Done()
+		return k.http3.Shutdown(ctx)
+	})
 }
 
 // Close closes every connection at once. Who serves a socket waits for the end.
