@@ -27,8 +27,11 @@ func createToken(c *call) (any, error) {
 	r := token.Request{Role: token.Role(in.Role), Subject: in.Subject, Comment: in.Comment}
 	if in.Lifetime != "" {
 		d, err := time.ParseDuration(in.Lifetime)
-		if err != nil || d <= 0 {
+		if err != nil {
 			return nil, &model.Error{Kind: model.Invalid, Field: "lifetime", Msg: quote(in.Lifetime) + " is no duration such as 720h"}
+		}
+		if d <= 0 {
+			return nil, &model.Error{Kind: model.Invalid, Field: "lifetime", Msg: quote(in.Lifetime) + " would have ended before it begins; write a duration above zero, such as 720h, or leave it out"}
 		}
 		r.Lifetime = d
 	}

@@ -14,8 +14,10 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
+	"postern.dev/postern/model/near"
 	"postern.dev/postern/selfhosted"
 	"postern.dev/postern/selfhosted/setting"
 )
@@ -34,7 +36,7 @@ func main() {
 func run(ctx context.Context, args, environ []string, out, errs io.Writer) int {
 	src := setting.Sources{Environ: environ, Flags: map[string]string{}}
 	fl := flag.NewFlagSet("postern-gateway", flag.ContinueOnError)
-	fl.SetOutput(errs)
+	fl.SetOutput(io.Discard) // what is wrong is one line
 	show := fl.Bool("version", false, "print the version and end")
 	fl.Func("settings", "`FILE` of settings, or a folder with a file for each; may be repeated", func(s string) error {
 		src.Files = append(src.Files, s)
@@ -65,8 +67,11 @@ func run(ctx context.Context, args, environ []string, out, errs io.Writer) int {
 	}
 	switch err := fl.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
+		fl.SetOutput(errs)
+		fl.Usage()
 		return 0
 	case err != nil:
+		fmt.Fprintf(errs, "postern-gateway: %s%s\n", err, meant(fl, err))
 		return 1
 	case fl.NArg() > 0:
 		fmt.Fprintf(errs, "postern-gateway: it takes flags alone, and %q is none\n", fl.Arg(0))
@@ -80,6 +85,18 @@ func run(ctx context.Context, args, environ []string, out, errs io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// meant says which flag an unknown one was probably meant to be, or where they are
+// listed.
+func meant(fl *flag.FlagSet, err error) string {
+	name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
+	var names []string
+	fl.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
+	if to := near.To(name, names); unknown && to != "" {
+		return "; did you mean --" + to + "?"
+	}
+	return "; postern-gateway --help lists what there is"
 }
 
 func buildVersion() string {

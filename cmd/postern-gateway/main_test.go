@@ -59,7 +59,8 @@ func TestCommandLines(t *testing.T) {
 	f(0, "postern-gateway ", "", nil, "--version")
 	f(0, "", "-config.service.endpoint", nil, "--help")
 	f(1, "", "it takes flags alone", nil, "serve")
-	f(1, "", "flag provided but not defined: -config.service.endpont", nil, "--config.service.endpont=x")
+	f(1, "", "postern-gateway: flag provided but not defined: -config.service.endpont; did you mean --config.service.endpoint?\n", nil, "--config.service.endpont=x")
+	f(1, "", "-frobnicate; postern-gateway --help lists what there is\n", nil, "--frobnicate")
 	f(1, "[Error]", "no valid authentication was configured for the configuration API", nil, "--config.service.endpoint=corp.configuration.x")
 	// It starts, and ends as it is told to.
 	f(0, "[GatewayStartup], gateway: edge", "", []string{"config.service.auth=GatewayKey edge&203001010000&c2ln"},

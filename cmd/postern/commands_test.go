@@ -182,6 +182,11 @@ func TestAMisspeltCommandLineIsPutRight(t *testing.T) {
 	sh.fails([]string{"explain", "--from", "internet"}, "accepts 1 arg(s)", "postern explain --from SOURCE", "URL")
 	sh.fails([]string{"explain", "https://x/"}, `"from" not set`, "--from SOURCE")
 	sh.fails([]string{"get", "networks", "--lable", "a"}, "unknown flag: --lable", "postern get")
+	sh.fails([]string{"gateway", "--config.service.endpont", "x"}, "unknown flag: --config.service.endpont; did you mean --config.service.endpoint?")
+	sh.fails([]string{"gateway", "-settings", "x"}, "did you mean --settings?")
+	sh.fails([]string{"get", "networks", "--confg", "a"}, "did you mean --config?")
+	sh.fails([]string{"get", "networks", "--frobnicate"}, "unknown flag: --frobnicate; write postern get")
+	sh.fails([]string{"token", "create", "--role", "viewer", "--lifetime", "-5h"}, `"-5h" would have ended before it begins`)
 	if r := sh.run("server", "--public", "x", "--wireguard", "y"); r.code != exitError || strings.Count(r.err, "postern: --") != 2 {
 		t.Errorf("two mistakes: %s", r.err)
 	}

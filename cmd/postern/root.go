@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,6 +18,7 @@ import (
 	"postern.dev/postern/client"
 	"postern.dev/postern/client/settings"
 	"postern.dev/postern/model"
+	"postern.dev/postern/model/near"
 )
 
 // streams are what a command reads and writes.
@@ -123,6 +126,9 @@ func noteRuns(c *cobra.Command, ran *bool) {
 func misused(root, c *cobra.Command, args []string, err error) error {
 	what, _, _ := strings.Cut(err.Error(), "\n")
 	if !strings.HasPrefix(what, "unknown command") {
+		if meant := meantFlag(c, what); meant != "" {
+			return usage("%s: %s; did you mean --%s?", c.CommandPath(), what, meant)
+		}
 		return usage("%s: %s; write %s, or see %s --help", c.CommandPath(), what, c.UseLine(), c.CommandPath())
 	}
 	what = strings.TrimSuffix(what, fmt.Sprintf(" for %q", c.CommandPath()))
@@ -132,6 +138,32 @@ func misused(root, c *cobra.Command, args []string, err error) error {
 		}
 	}
 	return usage("%s; %s --help lists what there is", what, c.CommandPath())
+}
+
+// flagName is the long name at the beginning of the line that tells of a flag.
+var flagName = regexp.MustCompile(`(?m)^ +(?:-., )?--([^\s=[]+)`)
+
+// meantFlag is the flag that an unknown one was probably meant to be; empty if none
+// is close, or what is wrong is something else.
+func meantFlag(c *cobra.Command, what string) string {
+	name, ok := strings.CutPrefix(what, "unknown flag: --")
+	if !ok {
+		// One dash for a long flag: its letters are taken for short ones.
+		_, name, ok = strings.Cut(what, " in -")
+		if name, _, _ = strings.Cut(name, "="); !ok || !strings.HasPrefix(what, "unknown shorthand flag") || len(name) < 2 {
+			return ""
+		}
+	}
+	var names []string
+	for _, flags := range []string{c.Flags().FlagUsages(), c.InheritedFlags().FlagUsages()} {
+		for _, m := range flagName.FindAllStringSubmatch(flags, -1) {
+			names = append(names, m[1])
+		}
+	}
+	if slices.Contains(names, name) {
+		return name
+	}
+	return near.To(name, names)
 }
 
 // explainError is one line for each error: what, where, what to do.
