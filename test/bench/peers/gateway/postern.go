@@ -16,6 +16,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"postern.dev/postern/client"
@@ -95,6 +97,10 @@ func startPostern(ctx context.Context, t *Task) (_ *Running, err error) {
 	return v.running(p), nil
 }
 
+// issuers is how many keys are being issued at once: the changes that gather
+// while a configuration is compiled are compiled together.
+const issuers = 64
+
 // issue issues the keys, each to a Subscription of its own, as postern key
 // create would.
 func issue(ctx context.Context, file string, keys []string) error {
@@ -107,12 +113,25 @@ func issue(ctx context.Context, file string, keys []string) error {
 		return err
 	}
 	defer c.Close()
-	for i, k := range keys {
-		if _, err := c.CreateKey(ctx, fmt.Sprintf("consumer%d", i), wire.NewKey{Value: k}); err != nil {
-			return fmt.Errorf("issue a key: %w", err)
-		}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var next atomic.Int64
+	var all sync.WaitGroup
+	for range issuers {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= len(keys) {
+					return
+				}
+				if _, err := c.CreateKey(ctx, fmt.Sprintf("consumer%d", i), wire.NewKey{Value: keys[i]}); err != nil {
+					cancel(fmt.Errorf("issue a key: %w", err))
+				}
+			}
+		})
 	}
-	return nil
+	all.Wait()
+	return context.Cause(ctx)
 }
 
 func port(address string) string {
