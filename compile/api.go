@@ -44,7 +44,7 @@ func (b *build) apis() {
 		b.path(a)
 	}
 	for _, g := range b.out.Gateways {
-		sortMappings(g.Paths)
+		snapshot.SortMappings(g.Paths)
 	}
 }
 

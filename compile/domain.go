@@ -5,7 +5,6 @@ package compile
 
 import (
 	"slices"
-	"sort"
 	"strings"
 
 	compileiam "postern.dev/postern/compile/iam"
@@ -85,7 +84,7 @@ func (b *build) domain(d *model.Domain) {
 		b.failf(d, "NameInUse", "%s is already a host name of Gateway/%s", x.Name, g.Name)
 		return
 	}
-	sortMappings(x.Mappings)
+	snapshot.SortMappings(x.Mappings)
 	b.around(d, x)
 	h := &snapshot.Host{Kind: snapshot.HostDomain, Name: x.Name, Domain: x}
 	g.Hosts[x.Name] = h
@@ -145,19 +144,4 @@ func (b *build) around(d *model.Domain, x *snapshot.Domain) {
 type domainHost struct {
 	gateway *snapshot.Gateway
 	host    *snapshot.Host
-}
-
-// sortMappings puts the paths with the most segments first, so that the first
-// that matches is the longest.
-func sortMappings(ms []snapshot.PathMapping) {
-	sort.SliceStable(ms, func(i, j int) bool {
-		a, b := strings.Count(ms[i].Path, "/"), strings.Count(ms[j].Path, "/")
-		if ms[i].Path == "" || ms[j].Path == "" {
-			return ms[i].Path != ""
-		}
-		if a != b {
-			return a > b
-		}
-		return ms[i].Path < ms[j].Path
-	})
 }

@@ -4,9 +4,11 @@
 package snapshot
 
 import (
+	"cmp"
 	"crypto/x509"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"postern.dev/postern/model"
@@ -130,6 +132,25 @@ type PathMapping struct {
 	Stage *Stage // nil: the API has no such Stage
 	// StageName is the name that was asked for.
 	StageName string
+
+	segments int // of Path
+}
+
+// Segments is how many segments Path has, once SortMappings has counted them.
+func (m *PathMapping) Segments() int { return m.segments }
+
+// SortMappings puts the paths with the most segments first, so that the first
+// that matches is the longest, and those with equally many in order; the empty
+// path comes last.
+func SortMappings(ms []PathMapping) {
+	for i := range ms {
+		if ms[i].segments = 0; ms[i].Path != "" {
+			ms[i].segments = strings.Count(ms[i].Path, "/") + 1
+		}
+	}
+	slices.SortStableFunc(ms, func(a, b PathMapping) int {
+		return cmp.Or(b.segments-a.segments, strings.Compare(a.Path, b.Path))
+	})
 }
 
 // Domain is a host name of one's own.

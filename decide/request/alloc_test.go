@@ -5,7 +5,6 @@ package request_test
 
 import (
 	"fmt"
-	"slices"
 	"testing"
 
 	"postern.dev/postern/decide/request"
@@ -57,15 +56,8 @@ func big(n int) (*snapshot.Snapshot, *snapshot.Gateway, []*snapshot.API) {
 		g.Paths = append(g.Paths, snapshot.PathMapping{Path: "team/" + id, API: a, Stage: s, StageName: "prod"})
 		all = append(all, a)
 	}
-	slices.SortFunc(g.Paths, func(a, b snapshot.PathMapping) int { return compare(a.Path, b.Path) })
+	snapshot.SortMappings(g.Paths)
 	return &snapshot.Snapshot{Base: base, Gateways: map[string]*snapshot.Gateway{"main": g}}, g, all
-}
-
-func compare(a, b string) int {
-	if a < b {
-		return -1
-	}
-	return 1
 }
 
 func BenchmarkJudgeAmong10000APIs(b *testing.B) {

@@ -123,7 +123,7 @@ func mapping(ms []snapshot.PathMapping, path string) (m *snapshot.PathMapping, b
 	if len(ms) == 0 {
 		return nil, "", ""
 	}
-	for end, left := cut(path, segments(ms[0].Path)); left > 0; left-- {
+	for end, left := cut(path, ms[0].Segments()); left > 0; left-- {
 		if i := search(ms, path[1:end], left); i >= 0 {
 			return &ms[i], path[:end], path[end:]
 		}
@@ -148,24 +148,20 @@ func cut(path string, n int) (end, left int) {
 	return end, left
 }
 
-func segments(path string) int {
-	if path == "" {
-		return 0
-	}
-	return strings.Count(path, "/") + 1
-}
-
 // search finds path, which has n segments; -1 if it is not there.
 func search(ms []snapshot.PathMapping, path string, n int) int {
 	lo, hi := 0, len(ms)
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
-		m := ms[mid].Path
-		k := segments(m)
+		m := &ms[mid]
+		order := m.Segments() - n
+		if order == 0 {
+			order = strings.Compare(path, m.Path)
+		}
 		switch {
-		case k == n && m == path:
+		case order == 0:
 			return mid
-		case k > n || k == n && m < path:
+		case order > 0:
 			lo = mid + 1
 		default:
 			hi = mid

@@ -102,16 +102,19 @@ func newWorld(t testing.TB) *world {
 		{Path: "broken", API: w.pub, StageName: "gone"},
 		{Path: "orders", API: w.priv, Stage: w.prod, StageName: "prod"},
 	}
+	snapshot.SortMappings(w.g.Paths)
 	w.shop = &snapshot.Domain{Name: "*.shop.example", ID: "d1", Type: model.Edge, Mappings: []snapshot.PathMapping{
 		{Path: "orders/v2/items/categories", API: w.pub, Stage: w.pub.Stages["prod"], StageName: "prod"},
 		{Path: "orders/v1/items", API: w.pub, Stage: w.pub.Stages["prod"], StageName: "prod"},
 		{Path: "", API: w.pub, Stage: w.pub.Stages["prod"], StageName: "prod"},
 	}}
+	snapshot.SortMappings(w.shop.Mappings)
 	host(&snapshot.Host{Kind: snapshot.HostDomain, Name: w.shop.Name, Domain: w.shop})
 	w.vip = &snapshot.Domain{
 		Name: "orders.corp.example", ID: "d2", Resource: "orders.corp.example+d2", ARN: "arn:aws:execute-api:eu-1:000000000000:/domainnames/orders.corp.example+d2", Type: model.Private, Endpoints: []*snapshot.Endpoint{w.corp},
 		Mappings: []snapshot.PathMapping{{Path: "o", API: w.priv, Stage: w.prod, StageName: "prod"}},
 	}
+	snapshot.SortMappings(w.vip.Mappings)
 	host(&snapshot.Host{Kind: snapshot.HostDomain, Name: w.vip.Name, Domain: w.vip})
 	return w
 }
