@@ -286,11 +286,11 @@ func text(b []byte, p accesslog.Place, s string) []byte {
 	return quote(b, p)
 }
 
-// What of ASCII has to be escaped: within quotes, and beyond that where text
-// stands bare.
-var quoted, bare = func() (q, b [utf8.RuneSelf]bool) {
+// What has to be looked at more closely: within quotes, and beyond that where
+// text stands bare. Of ASCII that is what has to be escaped.
+var quoted, bare = func() (q, b [256]bool) {
 	for c := range q {
-		q[c] = c < ' ' || c == 0x7f || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&'
+		q[c] = c < ' ' || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&'
 		b[c] = q[c] || c == ' ' || c == ',' || c == ';' || c == '|' || c == '\''
 	}
 	return q, b
@@ -304,6 +304,13 @@ func escape(b []byte, s string, p accesslog.Place) []byte {
 	special := &quoted
 	if p == accesslog.Bare {
 		special = &bare
+	}
+	clean := 0
+	for clean < len(s) && !special[s[clean]] {
+		clean++
+	}
+	if clean == len(s) && clean <= maxValue-6 { // as it nearly always is
+		return append(b, s...)
 	}
 	end := len(b) + maxValue
 	from := 0
