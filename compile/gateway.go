@@ -31,6 +31,14 @@ func (b *build) gateways() {
 			Hosts:        make(map[string]*snapshot.Host, published[g.Metadata.Name]+5),
 			APIs:         make(map[string]*snapshot.API, published[g.Metadata.Name]),
 		}
+		for _, p := range g.Spec.TrustedProxies {
+			prefix, err := model.ParsePrefix(p)
+			if err != nil {
+				b.fail(g, "BadPrefix", err)
+				continue
+			}
+			x.TrustedProxies = append(x.TrustedProxies, prefix)
+		}
 		publish(x)
 		x.Public = addrs([]string{firstOf(g.Spec.PublicAddress, g.Status.PublicAddress)})
 		x.Configuration = addrs([]string{g.Status.ConfigurationAddress})

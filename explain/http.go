@@ -213,6 +213,11 @@ func (t *trail) arrival() request.Arrival {
 	a.Override, _ = header(&t.q, "x-http-method-override")
 	a.UserAgent, _ = header(&t.q, "user-agent")
 	a.Referer, _ = header(&t.q, "referer")
+	for _, h := range t.q.Headers {
+		if strings.EqualFold(h.Name, request.FieldForwardedFor) {
+			a.ForwardedFor = append(a.ForwardedFor, h.Value)
+		}
+	}
 	return a
 }
 
@@ -278,7 +283,7 @@ func (t *trail) policyInput(s *request.Step) map[string]string {
 		in["aws:SourceVpc"] = e.Network.ID
 		in["aws:VpcSourceIp"] = t.web.arrival.Origin.Source.Addr().String()
 	} else {
-		in["aws:SourceIp"] = t.web.arrival.Origin.Source.Addr().String()
+		in["aws:SourceIp"] = t.web.arrival.Source().String()
 	}
 	return in
 }

@@ -74,6 +74,7 @@ func question(s *snapshot.Snapshot, r gateway.Record, subscription string) answe
 	add("x-http-method-override", r.Override, r.Override != "")
 	add("user-agent", r.UserAgent, r.UserAgent != "")
 	add("referer", r.Referer, r.Referer != "")
+	add("x-forwarded-for", r.ForwardedFor, r.ForwardedFor != "")
 	return q
 }
 

@@ -27,6 +27,7 @@ type GatewaySpec struct {
 	HTTP             string           `json:"http,omitempty"` // off, redirect, serve
 	SecurityGroups   []string         `json:"securityGroups,omitempty"`
 	EndpointApproval string           `json:"endpointApproval,omitempty"` // auto, manual
+	TrustedProxies   []string         `json:"trustedProxies,omitempty"`
 	AccessLog        *AccessLog       `json:"accessLog,omitempty"`
 }
 

@@ -59,8 +59,42 @@ func (c *check) gateway(g *Gateway) {
 	}
 	c.groupList(network, s.SecurityGroups)
 	c.accessLog(s.AccessLog)
+	c.trusted("spec.trustedProxies", s.TrustedProxies)
 	if !on(s.PublicAccess) && !c.approved(g.Metadata.Name) {
 		c.fail("spec.publicAccess", "needs an approved Endpoint, or nobody reaches the Gateway; add one or approve it (postern endpoint approve NAME) before, or set publicAccess: true")
+	}
+}
+
+// maxTrusted bounds the prefixes of trusted proxies: each request is held against
+// them.
+const maxTrusted = 64
+
+// trusted checks where trusted proxies stand.
+func (c *check) trusted(field string, prefixes []string) {
+	if len(prefixes) > maxTrusted {
+		c.fail(field, "%d are too many; join prefixes until there are at most %d", len(prefixes), maxTrusted)
+		return
+	}
+	var seen []netip.Prefix
+	for i, s := range prefixes {
+		at := fmt.Sprintf("%s[%d]", field, i)
+		if open(s) {
+			continue
+		}
+		p, err := ParsePrefix(s)
+		if !c.try(at, err) {
+			continue
+		}
+		if p.Bits() == 0 {
+			c.fail(at, "%s is everybody, who could then say to be anybody; write the prefixes of your proxies", p)
+			continue
+		}
+		for j, q := range seen {
+			if p.Overlaps(q) {
+				c.fail(at, "%s overlaps %s at [%d]; keep the larger one", p, q, j)
+			}
+		}
+		seen = append(seen, p)
 	}
 }
 

@@ -47,6 +47,9 @@ type Gateway struct {
 	Outbound *Interface
 	// HTTP says what port 80 does: off, redirect or serve.
 	HTTP string
+	// TrustedProxies are where the proxies in front of the Gateway stand, whose
+	// word counts for where a request comes from.
+	TrustedProxies []netip.Prefix
 	// Hosts finds what a host name means at this Gateway: names in lower case
 	// without port. A Domain's wildcard stands under "*.rest".
 	Hosts map[string]*Host

@@ -68,6 +68,8 @@ type Arrival struct {
 	// Path and Query are as received, the path percent-encoded.
 	Path, Query        string
 	UserAgent, Referer string
+	// ForwardedFor are the values of the fields X-Forwarded-For, in order.
+	ForwardedFor []string
 	// Accept is the field Accept, which chooses between an API's own texts.
 	Accept string
 	Now    time.Time

@@ -182,7 +182,7 @@ func (v *Verdict) Context(a *Arrival, name string) string {
 		prefix, _, _ := strings.Cut(a.Host, ".")
 		return prefix
 	case "identity.sourceIp":
-		return a.Origin.Source.Addr().Unmap().String()
+		return a.Source().String()
 	case "identity.userAgent":
 		return a.UserAgent
 	case "identity.vpceId":

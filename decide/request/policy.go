@@ -133,7 +133,7 @@ func (j *judge) request() *iam.Request {
 		c.ClientCertSubject = a.ClientCert.Subject
 	}
 	if j.e == nil {
-		c.SourceIP = o.Source.Addr().Unmap()
+		c.SourceIP = a.Source()
 		return r
 	}
 	c.SourceVpce, c.SourceEndpoint = j.e.ID, j.e.Name

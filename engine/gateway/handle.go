@@ -87,6 +87,7 @@ func (e *Engine) handle(x *exchange.Exchange) {
 	a.Gateway, a.Endpoint = g, endpoint
 	a.Listens, a.ClientCert = st.listens(s, g, x.Origin), st.certificate(g)
 	a.Meters = meters
+	forwarded(a, x)
 	a.RequestID, a.ExtendedID, a.Header = x.ID(), view(st.extended[:]), st.lookup
 	v := &st.verdict
 	v.Judge(s, a, false)
@@ -114,7 +115,7 @@ func (e *Engine) handle(x *exchange.Exchange) {
 func (e *Engine) arrive(a *request.Arrival, x *exchange.Exchange) {
 	r := &x.Request
 	*a = request.Arrival{
-		Origin: x.Origin, TLS: x.TLS != nil, Host: r.Host, Port: r.Port, Method: r.Method,
+		ForwardedFor: a.ForwardedFor[:0], Origin: x.Origin, TLS: x.TLS != nil, Host: r.Host, Port: r.Port, Method: r.Method,
 		Path: r.Path, Query: r.RawQuery, Now: e.o.Now(),
 	}
 	if x.TLS != nil {
@@ -148,6 +149,17 @@ func (e *Engine) arrive(a *request.Arrival, x *exchange.Exchange) {
 				a.Override = f.Value
 			}
 		}
+	}
+}
+
+// forwarded notes for whom a trusted proxy asks. What anybody else says of itself
+// is not even looked at.
+func forwarded(a *request.Arrival, x *exchange.Exchange) {
+	if !a.Trusted() {
+		return
+	}
+	for v := range x.Request.Header.Values(request.FieldForwardedFor) {
+		a.ForwardedFor = append(a.ForwardedFor, v)
 	}
 }
 

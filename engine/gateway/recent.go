@@ -4,6 +4,7 @@
 package gateway
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,8 @@ type Record struct {
 	HasKey             bool
 	Override           string
 	UserAgent, Referer string
+	// ForwardedFor is the field X-Forwarded-For of a trusted proxy.
+	ForwardedFor string
 	// ClientCertSubject is that of the certificate that the caller showed.
 	ClientCertSubject string
 	// Code is that of the step that decided, Status what was answered.
@@ -67,7 +70,7 @@ type slot struct {
 }
 
 // texts is how many there are in a slot.
-const texts = 9
+const texts = 10
 
 // longest bounds what is kept of one text. It is what the grammar admits of a
 // target, and of all fields together: part of a path would be judged as another
@@ -103,6 +106,9 @@ func (r *recent) add(s *snapshot.Snapshot, x *exchange.Exchange, a *request.Arri
 		if a.ClientCert != nil {
 			sl.keep(8, a.ClientCert.Subject)
 		}
+		if len(a.ForwardedFor) > 0 {
+			sl.keep(9, strings.Join(a.ForwardedFor, ", "))
+		}
 	}
 	sl.mu.Unlock()
 	return sl
@@ -124,6 +130,7 @@ func (sl *slot) record() Record {
 	rest := string(sl.mem)
 	for n, to := range [texts]*string{
 		&r.Host, &r.Method, &r.Path, &r.SNI, &r.APIID, &r.Override, &r.UserAgent, &r.Referer, &r.ClientCertSubject,
+		&r.ForwardedFor,
 	} {
 		*to, rest = rest[:sl.lengths[n]], rest[sl.lengths[n]:]
 	}

@@ -90,6 +90,7 @@ func (e *Engine) record(x *exchange.Exchange, st *state, took time.Duration) {
 		r.Set(trace.Gateway, w.gateway.Name)
 	}
 	if w.judged {
+		r.Client = st.arrival.Source()
 		v := &st.verdict
 		if v.API != nil {
 			r.Set(trace.API, v.API.Name)

@@ -24,15 +24,16 @@ const (
 // get here; framing and Host are the engine's.
 func towards(name string) fold {
 	switch len(name) {
-	case 2, 4, 6, 7, 10, 11, 12, 14, 15, 16, 17, 18:
+	case 2, 4, 6, 7, 9, 10, 11, 12, 14, 15, 16, 17, 18:
 	default:
 		return keep
 	}
 	for _, n := range [...]string{
 		"Host", "Content-Length", "Content-MD5", "Expect", "Max-Forwards", "Proxy-Authenticate", "Server", "TE",
-		"Trailer", "Upgrade", "WWW-Authenticate", "x-apigw-api-id", "X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto",
+		"Trailer", "Upgrade", "WWW-Authenticate", "x-apigw-api-id", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proto",
+		"Forwarded",
 	} {
-		if exchange.EqualFold(n, name) {
+		if twins(n, name) {
 			return drop
 		}
 	}
@@ -120,24 +121,6 @@ func (j *Job) pace() {
 		}
 	}
 	j.header.Add(request.FieldLoop, request.NameLoop)
-}
-
-// announce adds what tells the backend where a request came from. What the
-// caller said of itself in these fields has been dropped.
-func (j *Job) announce() {
-	j.pace()
-	o := j.Arrival.Origin
-	j.forwarded = o.Source.Addr().Unmap().AppendTo(j.forwarded[:0])
-	j.header.Add("X-Forwarded-For", view(j.forwarded))
-	if j.Arrival.TLS {
-		j.header.Add("X-Forwarded-Port", "443")
-		j.header.Add("X-Forwarded-Proto", "https")
-	} else {
-		j.header.Add("X-Forwarded-Port", "80")
-		j.header.Add("X-Forwarded-Proto", "http")
-	}
-	j.header.Set("x-amzn-apigateway-api-id", j.Verdict.API.ID)
-	j.header.Set("x-amzn-RequestId", j.Exchange.ID())
 }
 
 // turn rewrites the fields of the backend's response for the caller.

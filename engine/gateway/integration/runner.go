@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"net/netip"
 	"strings"
 
 	"postern.dev/postern/decide/request"
@@ -110,6 +111,7 @@ type Job struct {
 	// path, query and text hold what is put together for the call.
 	path, query, text []byte
 	forwarded         []byte
+	hops              []netip.Addr
 	body              []byte
 	read              bool
 }

@@ -92,7 +92,11 @@ func (s *shard) value(b []byte, p *accesslog.Piece, e *Entry) []byte {
 			return nothing(b, p.Place)
 		}
 		b = quote(b, p.Place)
-		b = x.Origin.Source.Addr().Unmap().AppendTo(b)
+		if e.Arrival != nil && e.Arrival.Origin != nil {
+			b = e.Arrival.Source().AppendTo(b)
+		} else {
+			b = x.Origin.Source.Addr().Unmap().AppendTo(b)
+		}
 		return quote(b, p.Place)
 	case accesslog.Caller:
 		if kind, name := caller(x.Origin); name != "" {

@@ -25,7 +25,8 @@ type Record struct {
 	TLS     bool
 	Proto   exchange.Proto
 	Source  netip.AddrPort
-	Port    uint16 // that was called
+	Client  netip.Addr // the caller, where Source is a proxy that asks for it
+	Port    uint16     // that was called
 	Size    [2]int64
 	// Called says that there is a span of the call to a backend, too.
 	Called     bool
@@ -138,7 +139,11 @@ func (r *Record) appendSpans(to []otlp.Span) []otlp.Span {
 	a.text("url.path", r.get(Path))
 	a.text("server.address", r.get(Host))
 	a.number("server.port", int64(r.Port))
-	a.text("client.address", r.Source.Addr().Unmap().String())
+	client := r.Source.Addr()
+	if r.Client.IsValid() {
+		client = r.Client
+	}
+	a.text("client.address", client.Unmap().String())
 	a.text("network.peer.address", r.Source.Addr().Unmap().String())
 	a.number("network.peer.port", int64(r.Source.Port()))
 	a.text("network.protocol.version", version(r.Proto))
