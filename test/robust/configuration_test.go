@@ -40,6 +40,7 @@ func protocolOf(backend int) string { return [sides]string{"http", "h2c", "https
 type compiler struct {
 	compile.Compiler
 	to     [sides]netip.AddrPort
+	dying  netip.AddrPort // of the backend that comes and goes
 	secret string
 }
 
@@ -49,27 +50,34 @@ func newCompiler(t testing.TB, bs *backends) *compiler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &compiler{to: bs.at, secret: text}
+	return &compiler{to: bs.at, dying: bs.at[0], secret: text}
+}
+
+func target(at netip.AddrPort) []any {
+	return []any{map[string]any{"host": at.Addr().String(), "port": at.Port()}}
 }
 
 // generation compiles a generation.
 func (c *compiler) generation(n int) (*snapshot.Snapshot, error) {
 	type object = map[string]any
-	call := func(path string) object {
+	to := func(backend, path string) object {
 		return object{
 			"responses": object{"default": object{"description": "as the backend answers"}},
 			"x-amazon-apigateway-integration": object{
-				"type": "http_proxy", "httpMethod": "ANY", "uri": "backend://turns" + path,
+				"type": "http_proxy", "httpMethod": "ANY", "uri": "backend://" + backend + path,
 				"requestParameters": object{"integration.request.header.x-generation": "stageVariables.generation"},
 			},
 		}
 	}
+	call := func(path string) object { return to("turns", path) }
 	const method = "x-amazon-apigateway-any-method"
 	keyed := call("/keyed")
 	keyed["security"] = []any{object{"key": []any{}}}
 	paths := object{
 		"/echo": object{method: call("/echo")}, "/guarded": object{method: call("/guarded")}, "/keyed": object{method: keyed},
-		"/odd/{what}": object{method: call("/odd/{what}")},
+		"/odd/{what}":    object{method: call("/odd/{what}")},
+		"/steady/{what}": object{method: to("steady", "/odd/{what}")}, "/grpc/{what}": object{method: to("grpc", "/odd/{what}")},
+		"/dying": object{method: to("dying", "/dying")},
 		"/mapped": object{"post": object{
 			"responses": object{"200": object{"description": "as the backend answers"}},
 			"x-amazon-apigateway-integration": object{
@@ -87,14 +95,16 @@ func (c *compiler) generation(n int) (*snapshot.Snapshot, error) {
 	if guards(n) {
 		statements = append(statements, object{"Effect": "Deny", "Principal": "*", "Action": "execute-api:Invoke", "Resource": "execute-api:/*/*/guarded"})
 	}
-	to := c.to[side(n)]
 	var text []byte
 	for _, r := range []struct {
 		kind, name string
 		spec       object
 	}{
 		{"Gateway", "main", object{"region": "eu-1", "http": "serve"}},
-		{"Backend", "turns", object{"protocol": protocolOf(side(n)), "timeout": "5m", "targets": []any{object{"host": to.Addr().String(), "port": to.Port()}}}},
+		{"Backend", "turns", object{"protocol": protocolOf(side(n)), "timeout": "5m", "targets": target(c.to[side(n)])}},
+		{"Backend", "steady", object{"protocol": "http", "timeout": "5m", "targets": target(c.to[0])}},
+		{"Backend", "grpc", object{"protocol": "grpc", "timeout": "5m", "targets": target(c.to[1])}},
+		{"Backend", "dying", object{"protocol": "http", "timeout": "5m", "targets": target(c.dying)}},
 		{"API", "turns", object{
 			"gateway": "main", "type": "regional", "path": "turns", "policy": object{"Version": "2012-10-17", "Statement": statements},
 			"openapi": object{
