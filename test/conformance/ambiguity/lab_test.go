@@ -147,6 +147,7 @@ type meaning struct {
 	fields               []string // in lower case, "name: value"
 	body                 bytes.Buffer
 	whole                bool // body has all of it
+	upgrade              string
 
 	// Of the answer.
 	status  int
@@ -260,7 +261,7 @@ func open(t *testing.T, w wire, backend string) *lab {
 // the Gateway go on.
 func (l *lab) note(x *exchange.Exchange) bool {
 	r := &x.Request
-	m := &meaning{method: strings.Clone(r.Method), target: strings.Clone(request.Canonical(r.Path)), host: strings.Clone(r.Host), length: r.Length, whole: r.Length == 0}
+	m := &meaning{method: strings.Clone(r.Method), target: strings.Clone(request.Canonical(r.Path)), host: strings.Clone(r.Host), length: r.Length, whole: r.Length == 0, upgrade: strings.Clone(r.Upgrade)}
 	// What a path and a method are is decided before they are judged.
 	if m.target = strings.TrimRight(m.target, "/"); m.target == "" {
 		m.target = "/"

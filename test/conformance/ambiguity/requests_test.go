@@ -230,6 +230,9 @@ func differs(m *meaning, rec *record, host string) string {
 	slices.Sort(m.fields)
 	for _, f := range rec.Fields {
 		n, _, _ := strings.Cut(f, ":")
+		if m.upgrade != "" && f == "upgrade: "+m.upgrade {
+			continue // this hop's own, which the Gateway asks for
+		}
 		if !has(m.fields, f) && !slices.Contains(added, n) {
 			return fmt.Sprintf("a field more, %q,", f)
 		}
@@ -300,6 +303,8 @@ func mayTurnAway(reader string, m *meaning) string {
 		switch {
 		case m.method == "PRI":
 			return "it takes the method for a begin of HTTP/2"
+		case m.upgrade != "" && !slices.ContainsFunc(m.fields, func(f string) bool { return strings.HasPrefix(f, "sec-websocket-key:") }):
+			return "it takes no WebSocket without a key"
 		case len(m.fields) > 90:
 			return "it takes 101 fields, those of the Gateway among them"
 		case slices.ContainsFunc(m.fields, func(f string) bool { return strings.IndexByte(f, ':') > 255 }):

@@ -38,7 +38,7 @@ const answer = (req, res) => {
 
 const server = http.createServer({ keepAliveTimeout: 600000, requestTimeout: 0, headersTimeout: 0, maxHeaderSize: 65536 }, answer);
 server.maxHeadersCount = 0;
-for (const event of ['checkContinue', 'checkExpectation', 'upgrade', 'connect']) {
+for (const event of ['checkContinue', 'checkExpectation', 'connect']) {
   server.on(event, (req) => say({ refused: event + ' ' + req.method + ' ' + req.url }));
 }
 server.on('clientError', (err, socket) => {
