@@ -43,7 +43,10 @@ func start(t *testing.T, o instance.Options, manifests string) *world {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	o.Data, o.Management, o.WireGuard, o.Low, o.High = t.TempDir(), "127.0.0.1:0", netip.MustParseAddr("127.0.0.1"), low, low+3
+	if o.Data == "" {
+		o.Data = t.TempDir()
+	}
+	o.Management, o.WireGuard, o.Low, o.High = "127.0.0.1:0", netip.MustParseAddr("127.0.0.1"), low, low+3
 	w := &world{t: t, roots: x509.NewCertPool()}
 	if w.i, err = instance.Start(t.Context(), o); err != nil {
 		t.Fatal(err)

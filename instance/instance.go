@@ -33,6 +33,7 @@ import (
 	"postern.dev/postern/engine/dns"
 	"postern.dev/postern/engine/gateway"
 	"postern.dev/postern/engine/gateway/h1"
+	"postern.dev/postern/engine/gateway/meter/ledger"
 	"postern.dev/postern/engine/gateway/observe"
 	"postern.dev/postern/engine/network/user"
 	"postern.dev/postern/model"
@@ -64,6 +65,9 @@ type Options struct {
 	// published as the key listens on the value.
 	Public      netip.Addr
 	PublicPorts map[uint16]uint16
+	// PublicConnections bounds the connections on those sockets, and
+	// PublicConnectionsEach those of one address; MaxPublic and a quarter if 0.
+	PublicConnections, PublicConnectionsEach int
 	// AllowEgress lists what may be dialled beyond the internet segment
 	// although it is loopback, private or link-local.
 	AllowEgress []netip.Prefix
@@ -101,6 +105,7 @@ type Instance struct {
 	network  *user.Fabric
 	dns      *dns.Resolver
 	gateway  *gateway.Engine
+	quotas   *ledger.Ledger
 	observed *observe.Telemetry
 	public   *public
 	acme     keeping
@@ -214,6 +219,7 @@ func (i *Instance) startEngines(ctx context.Context) error {
 		Management:    i.component((*control.Server).ServeManagement),
 		Configuration: i.component((*control.Server).ServeConfiguration),
 	})
+	i.quotas = i.openQuotas()
 	i.network, err = user.New(user.Options{
 		Listen: listen, Resolve: i.resolve,
 		Serve: func(c net.Conn, o *snapshot.Origin) { i.serveConn(context.Background(), c, o) },
@@ -336,6 +342,7 @@ func (i *Instance) Close() error {
 	if i.gateway != nil {
 		errs = append(errs, i.gateway.Close())
 	}
+	errs = append(errs, i.quotas.Close()) // nothing is counted any longer
 	errs = append(errs, i.observed.Close())
 	if i.public != nil {
 		errs = append(errs, i.public.close())

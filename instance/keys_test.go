@@ -55,7 +55,12 @@ spec: {apis: [pets], ` + spec + `}
 // keyedWorld runs the API above; ask calls it with a key, if it is not empty, and
 // returns status and body, after comparing with what why says.
 func keyedWorld(t *testing.T) (w *world, ask func(key string) (status, code string)) {
-	w = start(t, instance.Options{}, keyedAPI)
+	return keyedWorldIn(t, t.TempDir(), keyedAPI)
+}
+
+func keyedWorldIn(t *testing.T, data, manifests string) (w *world, ask func(key string) (status, code string)) {
+	t.Helper()
+	w = start(t, instance.Options{Data: data}, manifests)
 	c := w.client(internetCaller)
 	return w, func(key string) (string, string) {
 		t.Helper()
@@ -145,6 +150,40 @@ spec: {autoDeploy: true, throttle: {rate: 0.001, burst: 1}}
 `)
 	is("200", "backend/ok")
 	is(`429 {"message":"Too Many Requests"}`, "limit/throttled")
+}
+
+func TestWhatIsUsedUpStaysUsedUpWhenTheServerIsStartedAgain(t *testing.T) {
+	data := t.TempDir()
+	three := strings.Replace(keyedAPI, "spec: {apis: [pets]}", "spec: {apis: [pets], quota: {limit: 3, period: month}}", 1)
+	var value, other string
+	t.Run("before", func(t *testing.T) {
+		w, ask := keyedWorldIn(t, data, three)
+		for _, to := range []*string{&value, &other} {
+			made, err := w.api.CreateKey(t.Context(), "checkout", wire.NewKey{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			*to = made.Value
+		}
+		for range 2 {
+			if s, c := ask(value); c != "backend/ok" {
+				t.Errorf("%s, %s", s, c)
+			}
+		}
+	})
+	t.Run("after", func(t *testing.T) {
+		_, ask := keyedWorldIn(t, data, three)
+		for i, want := range []string{"backend/ok", "limit/quota"} {
+			if s, c := ask(value); c != want {
+				t.Errorf("request %d: %s, %s", i, s, c)
+			}
+		}
+		for range 3 {
+			if s, c := ask(other); c != "backend/ok" {
+				t.Errorf("%s, %s", s, c)
+			}
+		}
+	})
 }
 
 func TestExplainKnowsWhatIsLeft(t *testing.T) {

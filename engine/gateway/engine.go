@@ -172,6 +172,14 @@ func (e *Engine) Meters(s *snapshot.Snapshot) []*limit.Meter { return e.limits.C
 // other gateways. The map is not to be changed.
 func (e *Engine) Limits() map[string]*limit.Meter { return e.limits.Live() }
 
+// Restore has the quotas of the next snapshot count on from used, which Used
+// returned before this process was started.
+func (e *Engine) Restore(used map[string]limit.Count) { e.limits.Restore(used) }
+
+// Used returns what was counted here of each quota that has counted something;
+// false between Restore and the next snapshot.
+func (e *Engine) Used() (map[string]limit.Count, bool) { return e.limits.Used() }
+
 // portHTTP is where connections are in clear.
 const portHTTP = 80
 

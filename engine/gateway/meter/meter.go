@@ -17,8 +17,11 @@ import (
 
 // Table holds the Meters. The zero Table has none.
 type Table struct {
-	mu      sync.Mutex // of Apply
+	mu      sync.Mutex // of Apply and Restore
 	current atomic.Pointer[applied]
+	// restored is what is counted on from, until there is a configuration.
+	restored map[string]limit.Count
+	waits    bool
 }
 
 // applied is the Meters of one snapshot.
@@ -44,7 +47,7 @@ func (t *Table) Apply(s *snapshot.Snapshot) {
 			m = was.byName[name]
 		}
 		if m == nil {
-			m = &limit.Meter{}
+			m = limit.NewMeter(0, t.restored[name])
 		}
 		next.meters[i], next.byName[name] = m, m
 	}
@@ -52,6 +55,33 @@ func (t *Table) Apply(s *snapshot.Snapshot) {
 		next.before = &applied{snapshot: was.snapshot, meters: was.meters}
 	}
 	t.current.Store(next)
+	t.restored, t.waits = nil, false
+}
+
+// Restore has the Meters that the next snapshot names begin with what they had
+// counted when Used was asked. It comes before that snapshot; what that does not
+// name is forgotten.
+func (t *Table) Restore(used map[string]limit.Count) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.restored, t.waits = used, true
+}
+
+// Used returns what was counted here of each quota that has counted something;
+// false between Restore and the next snapshot.
+func (t *Table) Used() (map[string]limit.Count, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.waits {
+		return nil, false
+	}
+	out := map[string]limit.Count{}
+	for name, m := range t.Live() {
+		if _, used := m.Counted(); used.Requests() > 0 {
+			out[name] = used
+		}
+	}
+	return out, true
 }
 
 // Of returns the Meters of s, by the index that keys and Stages have there. It
