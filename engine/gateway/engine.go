@@ -79,6 +79,7 @@ type Options struct {
 // Engine serves connections.
 type Engine struct {
 	o        Options
+	system   bool // the clock is the system's
 	snapshot atomic.Pointer[snapshot.Snapshot]
 	server   h1.Server
 	h2       h2.Server
@@ -101,13 +102,14 @@ var ErrNoSnapshot = errors.New("gateway: there is no configuration yet")
 
 // New returns an Engine. Close ends it.
 func New(o Options) *Engine {
-	if o.Now == nil {
+	system := o.Now == nil
+	if system {
 		o.Now = time.Now
 	}
 	if o.Recent <= 0 {
 		o.Recent = 4096
 	}
-	e := &Engine{o: o, meter: metric.New()}
+	e := &Engine{o: o, meter: metric.New(), system: system}
 	e.recent.slots = make([]slot, o.Recent)
 	e.shown.slots = make([]shownKey, o.Recent)
 	dial := o.Dial

@@ -100,6 +100,9 @@ func (e *Engine) handle(x *exchange.Exchange) {
 	j := &st.job
 	j.Begin(s, x)
 	j.Arrival, j.Verdict = a, v
+	if e.system {
+		j.Now = a.Now
+	}
 	code, refused := e.runner.Run(j)
 	if refused != nil {
 		own := v.Customised(a, *refused)

@@ -76,7 +76,7 @@ func (e *Engine) remember(x *exchange.Exchange, st *state, a *request.Arrival, c
 func (e *Engine) over(x *exchange.Exchange, st *state) {
 	w := &st.watch
 	w.begun = false
-	took := time.Since(x.Start)
+	took := x.Took()
 	var stage *snapshot.Stage
 	var op *operation.Operation
 	if w.judged {

@@ -40,6 +40,8 @@ type Exchange struct {
 	TLS *TLS
 	// Start is when the first byte of the request was seen.
 	Start time.Time
+	// Ended is when the last of the response was written; zero where that is not known.
+	Ended time.Time
 	// State belongs to the gateway. It survives from one exchange of a connection to the next, so that its owner can
 	// use the same memory again.
 	State any
@@ -118,6 +120,14 @@ func (e *Exchange) drop() {
 	r.Body = nil
 }
 
+// Took is how long the exchange has taken: up to the last of a response that is out, or until now.
+func (e *Exchange) Took() time.Duration {
+	if e.Ended.IsZero() || e.Failure != nil {
+		return time.Since(e.Start)
+	}
+	return e.Ended.Sub(e.Start)
+}
+
 // OnDone has f called when the response has been sent or has failed, last registered first. The exchange is still
 // whole then. To stay free of allocation, give it a function value made once.
 func (e *Exchange) OnDone(f func(*Exchange)) { e.done = append(e.done, f) }
@@ -126,7 +136,7 @@ func (e *Exchange) OnDone(f func(*Exchange)) { e.done = append(e.done, f) }
 func (e *Exchange) Begin(ctx context.Context, start time.Time) {
 	e.Request.reset()
 	e.Response.reset()
-	e.ctx, e.Start = ctx, start
+	e.ctx, e.Start, e.Ended = ctx, start, time.Time{}
 	e.Received, e.Sent, e.Failure, e.hasID = 0, 0, nil, false
 }
 

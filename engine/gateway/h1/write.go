@@ -29,10 +29,12 @@ func (c *conn) write(p []byte) error {
 			return os.NewSyscallError("send", e)
 		case n == len(p):
 			c.now = time.Now()
+			c.e.Ended = c.now
 			return nil
 		}
 		p = p[n:] // the rest takes the way that waits
 	}
+	c.e.Ended = time.Time{} // nobody looks at the clock after the wait
 	if d := c.s.Timeouts.Write; d >= 0 {
 		c.now = time.Now()
 		if by := c.now.Add(d); !near(c.armedW, by, d) {

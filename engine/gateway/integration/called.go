@@ -34,8 +34,12 @@ type Called struct {
 
 // calling notes that a call begins.
 func (j *Job) calling() {
+	if j.Now.IsZero() {
+		j.Now = time.Now()
+	}
 	c := &j.Called
-	c.Made, c.Target, c.Method, c.Start = true, j.call.Target, j.call.Method, time.Now()
+	c.Made, c.Target, c.Method, c.Start = true, j.call.Target, j.call.Method, j.Now
+	j.call.Now = j.Now
 }
 
 // called notes how the call went.

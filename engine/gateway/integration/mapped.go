@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/engine/gateway/exchange"
@@ -133,7 +134,7 @@ func (j *Job) incoming() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	j.body, j.read = b, true
+	j.body, j.read, j.Now = b, true, time.Time{}
 	return b, nil
 }
 

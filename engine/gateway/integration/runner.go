@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"time"
 
 	"postern.dev/postern/decide/request"
 	"postern.dev/postern/engine/gateway/exchange"
@@ -98,6 +99,9 @@ type Job struct {
 	Arrival  *request.Arrival
 	Verdict  *request.Verdict
 	Exchange *exchange.Exchange
+	// Now is the time; zero where it has to be asked for, because something has been
+	// waited for or the Gateway's clock is not the system's.
+	Now time.Time
 	// Failed is why a backend could not be called, if it could not.
 	Failed error
 	// Called tells of the call to a backend.
@@ -118,7 +122,7 @@ type Job struct {
 
 // Begin makes the Job ready for another request.
 func (j *Job) Begin(s *snapshot.Snapshot, e *exchange.Exchange) {
-	j.Snapshot, j.Exchange, j.Failed, j.Called = s, e, nil, Called{}
+	j.Snapshot, j.Exchange, j.Failed, j.Called, j.Now = s, e, nil, Called{}, time.Time{}
 	j.header.Reset()
 }
 

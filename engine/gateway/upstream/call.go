@@ -25,6 +25,8 @@ type Call struct {
 	Authority string
 	// Header is sent in place of the exchange's where it is not nil.
 	Header *exchange.Header
+	// Now is the time, which is asked for where it is zero.
+	Now time.Time
 	// Timeout bounds the whole call in place of the pool's Total; negative is no bound.
 	Timeout time.Duration
 	// Stream bounds each silence of a call that is a stream in place of the pool's Stream; negative is no bound.
@@ -46,7 +48,10 @@ const maxInterim = 8
 //
 // ctx bounds connecting. What follows is bounded by the time-outs and by Close.
 func (p *Pool) Do(ctx context.Context, call *Call, e *exchange.Exchange) error {
-	now := time.Now()
+	now := call.Now
+	if now.IsZero() {
+		now = time.Now()
+	}
 	o := grammar.Outgoing{
 		Method: call.Method, Path: call.Path, RawQuery: call.RawQuery, Authority: call.Authority,
 		Header: call.Header, Length: e.Request.Length,

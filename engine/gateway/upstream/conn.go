@@ -241,6 +241,7 @@ func (c *conn) Settle() {
 
 // Close gives the connection back to the pool where it can be used again, and closes it otherwise.
 func (c *conn) Close() error {
+	ended := c.e.Ended
 	c.Settle()
 	if c.pump != nil && c.pump.err != nil {
 		c.last = true
@@ -251,7 +252,7 @@ func (c *conn) Close() error {
 		return nil
 	}
 	c.src.Release()
-	c.p.put(c)
+	c.p.put(c, ended)
 	return nil
 }
 

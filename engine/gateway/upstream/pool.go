@@ -197,9 +197,11 @@ func (p *Pool) take(b *bucket, now time.Time, repeatable, lazy bool) *conn {
 	}
 }
 
-// put pools a connection, or closes it where there is no room.
-func (p *Pool) put(c *conn) {
-	c.since = time.Now()
+// put pools a connection that was last used at now, if that is known, or closes it where there is no room.
+func (p *Pool) put(c *conn, now time.Time) {
+	if c.since = now; now.IsZero() {
+		c.since = time.Now()
+	}
 	p.restore(c)
 }
 
