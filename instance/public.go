@@ -26,6 +26,7 @@ import (
 type public struct {
 	i         *Instance
 	open      *limited.Parties[netip.Addr] // connections, by source
+	each      int                          // how many a source may have
 	ctx       context.Context              // ends with close
 	cancel    context.CancelFunc
 	mu        sync.Mutex
@@ -37,15 +38,20 @@ type public struct {
 	crew      crew.Crew // serves the connections
 }
 
-// The bounds of the connections on real sockets: maxPublic in all, eachPublic from
-// one address. Each costs a file, which the store and the networks need too.
-const (
-	maxPublic  = 16384
-	eachPublic = 4096
-)
+// MaxPublic is how many connections real sockets have at a time unless the Options
+// say otherwise; one address has at most a quarter of them. Each costs a file,
+// which the store and the networks need too.
+const MaxPublic = 16384
 
 func newPublic(i *Instance) *public {
-	p := &public{i: i, open: limited.NewParties[netip.Addr](maxPublic), listeners: map[uint16]net.Listener{}, failures: map[uint16]error{}}
+	in, each := i.opts.PublicConnections, i.opts.PublicConnectionsEach
+	if in == 0 {
+		in = MaxPublic
+	}
+	if each == 0 {
+		each = max(in/4, 1)
+	}
+	p := &public{i: i, open: limited.NewParties[netip.Addr](in), each: each, listeners: map[uint16]net.Listener{}, failures: map[uint16]error{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.quic.p = p
 	return p
@@ -224,7 +230,7 @@ func (p *public) serve(l net.Listener, port uint16) {
 			a := t.AddrPort()
 			o.Source = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 		}
-		if !p.open.Enter(o.Source.Addr(), eachPublic) {
+		if !p.open.Enter(o.Source.Addr(), p.each) {
 			_ = c.Close() // too many are open; there is nobody to tell
 			continue
 		}

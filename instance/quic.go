@@ -99,7 +99,7 @@ const quietQUIC = "QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING"
 // accept decides over a new connection.
 func (d *datagrams) accept(from netip.AddrPort) (*snapshot.Origin, func(), bool) {
 	p := d.p
-	if !p.open.Enter(from.Addr(), eachPublic) {
+	if !p.open.Enter(from.Addr(), p.each) {
 		return nil, nil, false
 	}
 	return &snapshot.Origin{

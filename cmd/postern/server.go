@@ -30,6 +30,7 @@ type serverFlags struct {
 	ratio                                              float64
 	ratioGiven                                         bool
 	publicPorts, egress, etcd                          []string
+	connections, connectionsEach                       int
 	verbose                                            bool
 }
 
@@ -67,6 +68,8 @@ func newServerCommand(a *app) *cobra.Command {
 	fl.StringVar(&f.wireguard, "wireguard", "", "offer WireGuard on ADDR:LOW-HIGH, one UDP port a Network")
 	fl.StringVar(&f.public, "public", "", "offer the Gateways' published ports on this address")
 	fl.StringSliceVar(&f.publicPorts, "public-ports", nil, "move published ports: 443=8443,...")
+	fl.IntVar(&f.connections, "public-connections", instance.MaxPublic, "connections that --public has at a time")
+	fl.IntVar(&f.connectionsEach, "public-connections-each", 0, "of these, connections from one address (default a quarter)")
 	fl.StringSliceVar(&f.egress, "allow-egress", nil, "prefix that Hosts and APIs may reach through this server although it is not public; may be repeated")
 	fl.StringVar(&f.accessLog, "access-log", "", "file of the gateway's access log, or - for standard output; SIGHUP opens it again")
 	fl.StringVar(&f.collector, "otlp-endpoint", "", "URL of an OpenTelemetry collector that gets traces, such as http://127.0.0.1:4318")
@@ -123,6 +126,9 @@ func (f *serverFlags) options() (instance.Options, error) {
 	}
 	if f.public == "" && len(f.publicPorts) > 0 {
 		errs = append(errs, usage("--public-ports moves what --public offers; say with --public on which address"))
+	}
+	if o.PublicConnections, o.PublicConnectionsEach = f.connections, f.connectionsEach; f.connections < 0 || f.connectionsEach < 0 || f.connectionsEach > max(f.connections, 1) {
+		errs = append(errs, usage("--public-connections %d and --public-connections-each %d are no bounds; write how many there may be, and of these from one address", f.connections, f.connectionsEach))
 	}
 	if o.Collector = f.collector; f.collector != "" {
 		if _, err := otlp.ParseEndpoint(f.collector); err != nil {

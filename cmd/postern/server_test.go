@@ -38,3 +38,15 @@ func TestPublishedPortsAreMovedEachToItsOwn(t *testing.T) {
 		})
 	}
 }
+
+func TestBoundsOfConnectionsAreBounds(t *testing.T) {
+	for _, c := range []struct {
+		all, each int
+		ok        bool
+	}{{0, 0, true}, {16384, 0, true}, {16384, 16384, true}, {10, 11, false}, {-1, 0, false}, {10, -1, false}} {
+		o, err := (&serverFlags{segment: "198.18.0.0/15", connections: c.all, connectionsEach: c.each}).options()
+		if (err == nil) != c.ok || err == nil && (o.PublicConnections != c.all || o.PublicConnectionsEach != c.each) {
+			t.Errorf("%+v: %v, %v and %v", c, err, o.PublicConnections, o.PublicConnectionsEach)
+		}
+	}
+}
