@@ -3,11 +3,7 @@
 
 package h2
 
-import (
-	"time"
-
-	"golang.org/x/net/http2"
-)
+import "golang.org/x/net/http2"
 
 // What a client may send that costs it nothing and asks for nothing: PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA
 // and frames of unknown types. Requests, bodies and what the client is sent earn more of it.
@@ -22,57 +18,31 @@ const (
 	// than one earns one, and what is longer than a few another.
 	longerThanOne = 17
 	longerThanFew = 64
-
-	// Streams that the client resets.
-	resetBurst = 400
-	resetRate  = 50 // a second
 )
-
-// bucket bounds how often something may happen.
-type bucket struct {
-	level, burst, rate float64
-	at                 time.Time
-}
-
-func (b *bucket) earn(n float64) { b.level = min(b.level+n, b.burst) }
-
-// take takes one, if there is one. The clock is looked at only when there is none.
-func (b *bucket) take() bool {
-	if b.level < 1 {
-		now := time.Now()
-		b.earn(now.Sub(b.at).Seconds() * b.rate)
-		b.at = now
-		if b.level < 1 {
-			return false
-		}
-	}
-	b.level--
-	return true
-}
 
 // affords counts a frame. When there were too many the connection is ended.
 func (g *guard) affords(kind http2.FrameType, length int) bool {
 	switch {
 	case kind == http2.FrameHeaders:
-		g.free.earn(earnRequest)
+		g.free.Earn(earnRequest)
 		return true
 	case kind == http2.FrameData && length > 0:
-		g.free.earn(float64(length) / earnBytes)
+		g.free.Earn(float64(length) / earnBytes)
 		return true
 	case kind == http2.FrameRSTStream:
-		if !g.resets.take() {
+		if !g.resets.Take() {
 			g.fail(ErrResets, http2.ErrCodeEnhanceYourCalm)
 			return false
 		}
 		return true
 	}
-	if g.free.level < 1 { // what was sent may be acknowledged much later, and little by little
+	if g.free.Empty() { // what was sent may be acknowledged much later, and little by little
 		if n := min(g.earned.Load(), freeBurst*earnBytes); n > 0 {
 			g.earned.Add(-n)
-			g.free.earn(float64(n) / earnBytes)
+			g.free.Earn(float64(n) / earnBytes)
 		}
 	}
-	if !g.free.take() {
+	if !g.free.Take() {
 		g.fail(ErrFlood, http2.ErrCodeEnhanceYourCalm)
 		return false
 	}

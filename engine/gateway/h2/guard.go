@@ -16,6 +16,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"postern.dev/postern/engine/gateway/h1/grammar"
+	"postern.dev/postern/engine/gateway/stream"
 )
 
 // The bounds of what a client may send beside requests.
@@ -62,8 +63,8 @@ type guard struct {
 
 	hpack *hpack.Decoder
 
-	free    bucket // frames that cost nothing
-	resets  bucket
+	free    stream.Bucket // frames that cost nothing
+	resets  stream.Bucket
 	earned  atomic.Int64 // by what was sent to the client
 	reason  atomic.Pointer[error]
 	pending error
@@ -73,9 +74,7 @@ const bufSize = 8 << 10
 
 func newGuard(nc net.Conn, s *Server) *guard {
 	g := &guard{Conn: nc, s: s, preface: len(http2.ClientPreface)}
-	now := time.Now()
-	g.free = bucket{level: freeBurst, burst: freeBurst, rate: freeRate, at: now}
-	g.resets = bucket{level: resetBurst, burst: resetBurst, rate: resetRate, at: now}
+	g.free, g.resets = stream.NewBucket(freeBurst, freeRate), stream.GivenUp()
 	g.hpack = hpack.NewDecoder(tableSize, g.field)
 	return g
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
+	"github.com/quic-go/quic-go/qlogwriter"
 
 	"postern.dev/postern/engine/gateway/exchange"
 	"postern.dev/postern/engine/gateway/h1"
@@ -29,14 +30,11 @@ import (
 
 // The bounds of a connection, and of those whose addresses nobody has proved yet.
 const (
-	maxStreams       = 100 // at a time
+	maxStreams       = 100 // at a time, those included that are still worked on when the client has given them up
 	maxUniStreams    = 8
 	uploadConnection = 256 << 10
 	uploadStream     = 128 << 10
 	maxUnproved      = 64
-	// maxHandled bounds the requests of a connection that are worked on, those that
-	// the client has given up included: of QUIC's streams these count no more.
-	maxHandled = 2 * maxStreams
 )
 
 // Server carries connections. Its fields are set before the first socket and left alone afterwards.
@@ -117,6 +115,9 @@ func (s *Server) Serve(ctx context.Context, pc net.PacketConn, accept Accept) er
 		MaxConnectionReceiveWindow:     uploadConnection,
 		MaxIncomingStreams:             maxStreams,
 		MaxIncomingUniStreams:          maxUniStreams,
+		Tracer: func(ctx context.Context, _ bool, _ quic.ConnectionID) qlogwriter.Trace {
+			return ctx.Value(connKey{}).(*conn).guard
+		},
 	})
 	if err != nil {
 		return errors.Join(fmt.Errorf("h3: listen: %w", err), pc.Close())
@@ -184,6 +185,8 @@ func (k *socket) accepted(ctx context.Context, i *quic.ClientInfo) (context.Cont
 	}
 	k.unproved.Add(1)
 	c := &conn{v: v}
+	excess, exceed := context.WithCancel(context.Background())
+	c.guard, c.excess = newGuard(exceed), excess
 	k.left.Add(1)
 	context.AfterFunc(ctx, func() {
 		defer k.left.Done()
@@ -202,8 +205,8 @@ type conn struct {
 	v      any
 	once   sync.Once
 	stream stream.Conn
-	end    func(http3.ErrCode)
-	active atomic.Int64 // requests that are worked on
+	guard  *guard
+	excess context.Context // ends when the guard finds too much
 }
 
 // proved counts a handshake that is over, or has failed.
@@ -219,10 +222,11 @@ func (k *socket) opened(ctx context.Context, q *quic.Conn) context.Context {
 		PeerCertificates: st.PeerCertificates, VerifiedChains: st.VerifiedChains,
 	})
 	c.stream.Proto = exchange.HTTP3
-	c.end = func(code http3.ErrCode) {
+	end := func(code http3.ErrCode) {
 		_ = q.CloseWithError(quic.ApplicationErrorCode(code), "") // it is over either way
 	}
-	c.stream.Reset = func() { c.end(http3.ErrCodeNoError) }
+	c.stream.Reset = func() { end(http3.ErrCodeNoError) }
+	context.AfterFunc(c.excess, func() { end(http3.ErrCodeExcessiveLoad) })
 	return ctx
 }
 
@@ -237,11 +241,7 @@ func (k *socket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	k.mu.Unlock()
 	defer k.wait.Done()
 	c := r.Context().Value(connKey{}).(*conn)
-	defer c.active.Add(-1)
-	if c.active.Add(1) > maxHandled {
-		c.end(http3.ErrCodeExcessiveLoad)
-		panic(http.ErrAbortHandler)
-	}
+	c.guard.served()
 	abort, err := k.s.carrier.Serve(&c.stream, w, r)
 	if p, ok := errors.AsType[*h1.PanicError](err); ok && k.s.Failed != nil {
 		k.s.Failed(c.v, p)
