@@ -55,7 +55,10 @@ var class = func() (t [256]uint8) {
 // set it for a neighbour as well, so a hit is looked at again.
 func validValue(s string) bool {
 	const ones, highs = 0x0101010101010101, 0x8080808080808080
-	for len(s) >= 8 {
+	if len(s) < 8 {
+		return all(s, isValue)
+	}
+	for {
 		w := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
 			uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 		low := (w - 0x20*ones) &^ w & highs
@@ -64,9 +67,15 @@ func validValue(s string) bool {
 		if low|del != 0 && !all(s[:8], isValue) {
 			return false
 		}
-		s = s[8:]
+		switch {
+		case len(s) == 8:
+			return true
+		case len(s) < 16:
+			s = s[len(s)-8:] // some of them once more
+		default:
+			s = s[8:]
+		}
 	}
-	return all(s, isValue)
 }
 
 func all(b string, bits uint8) bool {

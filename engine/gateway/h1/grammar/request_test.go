@@ -356,11 +356,13 @@ func TestHopByHopFieldsStayBehind(t *testing.T) {
 
 func TestEveryByteOfAValueIsLookedAt(t *testing.T) {
 	for c := range 256 {
-		for at := range 20 {
-			b := []byte("abcdefghijklmnopqrst")
-			b[at] = byte(c)
-			if got, want := validValue(string(b)), class[c]&isValue != 0; got != want {
-				t.Errorf("byte %#x at %d: %v", c, at, got)
+		for n := 1; n <= 25; n++ {
+			for at := range n {
+				b := []byte("abcdefghijklmnopqrstuvwxy"[:n])
+				b[at] = byte(c)
+				if got, want := validValue(string(b)), class[c]&isValue != 0; got != want {
+					t.Errorf("byte %#x at %d of %d: %v", c, at, n, got)
+				}
 			}
 		}
 	}

@@ -4,6 +4,7 @@
 package grammar
 
 import (
+	"slices"
 	"strconv"
 
 	"postern.dev/postern/engine/gateway/exchange"
@@ -152,12 +153,20 @@ func appendFields(dst []byte, h *exchange.Header, response bool) ([]byte, *Error
 		if f.Name == "" || !all(f.Name, isToken) || !validValue(f.Value) || trim(f.Value) != f.Value {
 			return dst, ErrUnsendable
 		}
-		dst = append(dst, f.Name...)
-		dst = append(dst, ':', ' ')
-		dst = append(dst, f.Value...)
-		dst = append(dst, '\r', '\n')
+		dst = appendField(dst, f.Name, f.Value)
 	}
 	return dst, nil
+}
+
+// appendField appends a line, for which there is room nearly always.
+func appendField(dst []byte, name, value string) []byte {
+	at := len(dst)
+	dst = slices.Grow(dst, len(name)+len(value)+4)[:at+len(name)+len(value)+4]
+	at += copy(dst[at:], name)
+	dst[at], dst[at+1] = ':', ' '
+	at += 2 + copy(dst[at+2:], value)
+	dst[at], dst[at+1] = '\r', '\n'
+	return dst
 }
 
 // ChunkHead is the room that AppendChunkHead needs at most for chunks under 1<<28 bytes.
