@@ -9,6 +9,8 @@ package exchange
 import (
 	"context"
 	"crypto/x509"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -74,20 +76,15 @@ func (e *Exchange) ID() string {
 		hi, lo := rand.Uint64(), rand.Uint64()
 		hi = hi&^0xf000 | 0x4000
 		lo = lo&^(3<<62) | 2<<62
-		const digits = "0123456789abcdef"
-		n := 0
-		for i := range e.id {
-			if i == 8 || i == 13 || i == 18 || i == 23 {
-				e.id[i] = '-'
-				continue
-			}
-			w := hi
-			if n >= 16 {
-				w = lo
-			}
-			e.id[i] = digits[w>>(60-4*(n&15))&15]
-			n++
-		}
+		var raw [16]byte
+		binary.BigEndian.PutUint64(raw[:8], hi)
+		binary.BigEndian.PutUint64(raw[8:], lo)
+		e.id[8], e.id[13], e.id[18], e.id[23] = '-', '-', '-', '-'
+		hex.Encode(e.id[:8], raw[:4])
+		hex.Encode(e.id[9:13], raw[4:6])
+		hex.Encode(e.id[14:18], raw[6:8])
+		hex.Encode(e.id[19:23], raw[8:10])
+		hex.Encode(e.id[24:], raw[10:])
 	}
 	return view(e.id[:])
 }
