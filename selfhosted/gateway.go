@@ -24,6 +24,7 @@ import (
 	"postern.dev/postern/compile"
 	"postern.dev/postern/configuration"
 	"postern.dev/postern/engine/gateway"
+	"postern.dev/postern/engine/gateway/meter/ledger"
 	"postern.dev/postern/engine/gateway/observe"
 	"postern.dev/postern/internal/limited"
 	"postern.dev/postern/internal/otlp"
@@ -67,6 +68,7 @@ type Gateway struct {
 	engine   *gateway.Engine
 	observed *observe.Telemetry
 	backup   *backup.Backup
+	quotas   *ledger.Ledger // nil without a backup
 	link     *link.Link
 	identity *identity             // nil with a token
 	siblings *sibling.Neighborhood // nil without a neighbourhood
@@ -165,6 +167,7 @@ func (g *Gateway) start(ctx context.Context) error {
 		return err
 	}
 	g.newLink()
+	g.openQuotas()
 	g.newShare()
 	if g.metrics != nil { // what it tells is there by now
 		g.wait.Go(func() {
@@ -340,7 +343,7 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 		err = errors.Join(err, g.engine.Shutdown(ctx))
 	}
 	g.conns.Wait()
-	return errors.Join(err, g.observed.Close())
+	return errors.Join(err, g.quotas.Close(), g.observed.Close())
 }
 
 // Close closes everything at once and waits.
@@ -351,7 +354,7 @@ func (g *Gateway) Close() error {
 		err = errors.Join(err, g.engine.Close())
 	}
 	g.conns.Wait()
-	return errors.Join(err, g.observed.Close())
+	return errors.Join(err, g.quotas.Close(), g.observed.Close())
 }
 
 // stop ends everything but the connections.

@@ -222,6 +222,12 @@ const token = "GatewayKey edge&203001010000&c2lnbmF0dXJl"
 // start starts a gateway whose management plane is p, or nobody.
 func start(t *testing.T, ca *authority, p *plane, settings ...string) *node {
 	t.Helper()
+	return startAs(t, "", ca, p, settings...)
+}
+
+// startAs starts an instance of that name.
+func startAs(t *testing.T, instance string, ca *authority, p *plane, settings ...string) *node {
+	t.Helper()
 	environ := append([]string{
 		"config.service.endpoint=corp.configuration.postern.internal", "config.service.auth=" + token, "config.service.ca=" + ca.file,
 		"net.server.http.address=127.0.0.1:0", "net.server.https.address=127.0.0.1:0", "config.backup.path=none",
@@ -232,7 +238,7 @@ func start(t *testing.T, ca *authority, p *plane, settings ...string) *node {
 	}
 	n := &node{t: t, log: &buffer{}}
 	n.Gateway, err = selfhosted.Start(t.Context(), selfhosted.Options{
-		Settings: s, Notes: notes, Version: "test", Log: eventlog.New(n.log, s.Log, false),
+		Settings: s, Notes: notes, Version: "test", Instance: instance, Log: eventlog.New(n.log, s.Log, false),
 		Listen: func(network, address string) (net.Listener, error) {
 			l, err := net.Listen(network, address)
 			if err == nil {

@@ -20,6 +20,9 @@ var limitsText = []exchange.Field{{Name: "Content-Type", Value: sibling.LimitsTy
 
 func (g *Gateway) newShare() {
 	g.share, g.counts = sibling.NewShare(g.engine.Limits, g.o.Now), newPace(limitAnswers, g.o.Now)
+	if g.quotas != nil {
+		g.share.Kept = g.quotas.ID()
+	}
 }
 
 // shareLimits counts what the other instances let through.

@@ -50,6 +50,9 @@ type Share struct {
 	// Meters are those in use, by names that are the same in every instance.
 	Meters func() map[string]*limit.Meter
 	Now    func() time.Time
+	// Kept names what keeps the quotas' counts from one process to the next; it is
+	// empty if nothing does.
+	Kept string
 
 	self string
 
@@ -82,11 +85,13 @@ type instance struct {
 	// known says that all that it had counted has been told once.
 	known bool
 	seen  map[string]counted
+	kept  string
 }
 
 // report is what an instance tells of itself.
 type report struct {
 	Instance string  `json:"instance"`
+	Kept     string  `json:"kept,omitempty"`
 	Cursor   uint64  `json:"cursor"`
 	More     bool    `json:"more,omitempty"`
 	Entries  []entry `json:"entries,omitempty"`
@@ -122,7 +127,7 @@ func (s *Share) Report(question []byte) ([]byte, error) {
 	if from.Instance != s.self {
 		from.Cursor = 0 // it was another that told it
 	}
-	r := report{Instance: s.self, Cursor: from.Cursor}
+	r := report{Instance: s.self, Kept: s.Kept, Cursor: from.Cursor}
 	var names []string
 	for name, c := range s.mine {
 		if c.version > from.Cursor {
@@ -201,7 +206,7 @@ func (s *Share) take(data []byte) (name string, other, more bool, err error) {
 	if err := json.Unmarshal(data, &r); err != nil {
 		return "", false, false, fmt.Errorf("sibling: the report does not parse: %w", err)
 	}
-	if r.Instance == "" || len(r.Instance) > 64 || len(r.Entries) > maxEntries {
+	if r.Instance == "" || len(r.Instance) > 64 || len(r.Kept) > 64 || len(r.Entries) > maxEntries {
 		return "", false, false, errors.New("sibling: the report is not of a form that this version knows")
 	}
 	s.mu.Lock()
@@ -215,7 +220,8 @@ func (s *Share) take(data []byte) (name string, other, more bool, err error) {
 		if len(s.others) >= 2*most {
 			return "", false, false, fmt.Errorf("sibling: more than %d instances are known already", 2*most)
 		}
-		o = &instance{seen: map[string]counted{}}
+		o = &instance{seen: map[string]counted{}, kept: r.Kept}
+		s.succeed(o)
 		s.others[r.Instance] = o
 	}
 	// What comes back in time is not taken out for what was let through long ago.
@@ -244,6 +250,20 @@ func (s *Share) take(data []byte) (name string, other, more bool, err error) {
 	}
 	trim(o.seen, meters)
 	return r.Instance, true, r.More, nil
+}
+
+// succeed has an instance that counts on from where another ended be charged for
+// what it uses beyond that: the other's has been. Tokens it counts anew.
+func (s *Share) succeed(o *instance) {
+	for name, was := range s.others {
+		if o.kept == "" || was.kept != o.kept {
+			continue
+		}
+		for n, c := range was.seen {
+			o.seen[n] = counted{used: max(o.seen[n].used, c.used)}
+		}
+		delete(s.others, name)
+	}
 }
 
 // forget forgets instances that have ended.

@@ -164,6 +164,56 @@ func TestANewInstanceLearnsWhatIsUsedUp(t *testing.T) {
 	}
 }
 
+func TestAnInstanceThatCountsOnIsNotChargedTwice(t *testing.T) {
+	g := newGroup(t, 2)
+	q := &snapshot.Quota{Limit: 100, Period: model.PeriodDay}
+	th := &snapshot.Throttle{Rate: 1, Burst: 100, Interval: 1e9}
+	use := func(i, n int) {
+		for range n {
+			g.meters[i]["b"].Use(q, g.now)
+			g.meters[i]["a"].Take(th, g.now)
+		}
+	}
+	left := func(i int, want int64) {
+		t.Helper()
+		if _, c := g.meters[i]["b"].State(); q.Limit-limit.Used(q, c, g.now) != want {
+			t.Errorf("of instance %d, %d are left, want %d", i, q.Limit-limit.Used(q, c, g.now), want)
+		}
+	}
+	g.shares[1].Kept = "the file of 1"
+	use(0, 10)
+	use(1, 20)
+	g.all()
+	left(0, 70)
+	// It ends after 5 more; of these the file has 2.
+	use(1, 2)
+	_, kept := g.meters[1]["b"].Counted()
+	use(1, 3)
+	g.now = g.now.Add(2 * time.Second)
+	g.join()
+	g.shares[2].Kept = g.shares[1].Kept
+	g.meters[2]["b"] = limit.NewMeter(0, kept)
+	g.shares, g.meters = []*Share{g.shares[0], g.shares[2]}, []map[string]*limit.Meter{g.meters[0], g.meters[2]}
+	at := g.meters
+	g.shares[1].Meters = func() map[string]*limit.Meter { return at[1] }
+	g.last = map[[2]int]string{{0, 1}: g.last[[2]int{0, 1}]}
+	g.all()
+	left(0, 68)
+	left(1, 68)
+	use(1, 1)
+	g.now = g.now.Add(time.Second)
+	g.all()
+	left(0, 67)
+	left(1, 67)
+	if n := len(g.shares[0].others); n != 1 {
+		t.Errorf("%d others are known", n)
+	}
+	b, _ := g.meters[0]["a"].State()
+	if n := limit.Tokens(th, b, g.now.UnixNano()); n != 92 { // 10 were taken here and 1 there since it is known; 3 have come back
+		t.Errorf("%d tokens are left", n)
+	}
+}
+
 func TestALimitThatComesAndGoesIsNotChargedTwice(t *testing.T) {
 	g := newGroup(t, 2)
 	th := &snapshot.Throttle{Rate: 1, Burst: 100, Interval: 1e9}

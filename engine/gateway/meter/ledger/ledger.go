@@ -61,6 +61,7 @@ type Ledger struct {
 	failed  bool
 	stop    chan struct{}
 	done    sync.WaitGroup
+	once    sync.Once
 }
 
 // file is what the file holds.
@@ -91,14 +92,19 @@ func Open(o Options) (*Ledger, error) {
 // ID tells the file from others, for as long as it is there.
 func (l *Ledger) ID() string { return l.id }
 
-// Close writes the file once more. Nothing is to be counted any longer.
+// Close writes the file once more. Nothing is to be counted any longer. To close
+// it again does nothing.
 func (l *Ledger) Close() error {
 	if l == nil {
 		return nil
 	}
-	close(l.stop)
-	l.done.Wait()
-	return l.save()
+	var err error
+	l.once.Do(func() {
+		close(l.stop)
+		l.done.Wait()
+		err = l.save()
+	})
+	return err
 }
 
 func (l *Ledger) keep() {
