@@ -88,10 +88,18 @@ func Match(t *operation.Table, method, path string) Verdict {
 			return v
 		}
 	}
-	if n.AnyMethod >= 0 {
+	if n.AnyMethod >= 0 && !apart(method) {
 		v.Operation = &t.Operations[n.AnyMethod]
 	}
 	return v
+}
+
+// apart reports whether an operation for any method does not stand for this one.
+// TRACE would show the caller what the backend gets, credentials of the
+// integration's included: it has to be written. CONNECT asks for a tunnel, which
+// no backend is.
+func apart(method string) bool {
+	return len(method) == len("TRACE") && strings.EqualFold(method, "TRACE") || len(method) == len("CONNECT") && strings.EqualFold(method, "CONNECT")
 }
 
 type walk struct {

@@ -257,3 +257,16 @@ func BenchmarkMatch(b *testing.B) {
 		}
 	}
 }
+
+func TestAnyMethodIsNotTRACE(t *testing.T) {
+	tb := build(t, "ANY /a", "ANY /b", "TRACE /b")
+	for _, tt := range []struct {
+		method, path string
+		found        bool
+	}{{"GET", "/a", true}, {"PURGE", "/a", true}, {"TRACE", "/a", false}, {"CONNECT", "/a", false}, {"trace", "/a", false}, {"TRACE", "/b", true}} {
+		v := decide.Match(tb, tt.method, tt.path)
+		if !v.Place || (v.Operation != nil) != tt.found {
+			t.Errorf("%s %s: %v", tt.method, tt.path, v.Operation)
+		}
+	}
+}
