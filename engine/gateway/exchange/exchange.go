@@ -48,6 +48,10 @@ type Exchange struct {
 	// use the same memory again.
 	State any
 
+	// Interim sends a response of 1xx ahead of the response, to a client that can have one. The engine sets it; nil is
+	// no way to do so. It is called on the goroutine of the handler, before the handler returns.
+	Interim func(status int, h *Header) error
+
 	// Received and Sent count the bytes of the two bodies, Failure says why the response was cut short. They are
 	// complete when the functions given to OnDone run.
 	Received int64

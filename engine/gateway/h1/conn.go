@@ -89,6 +89,7 @@ var memories = sync.Pool{New: func() any { return new(memory) }}
 var conns = sync.Pool{New: func() any {
 	c := &conn{}
 	c.step = c.stepped
+	c.e.Interim = c.interim
 	return c
 }}
 

@@ -83,6 +83,23 @@ func (c *conn) respond(closing bool) (kept bool, err error) {
 	return !a.Close && err == nil, err
 }
 
+// interim sends a response of 1xx. HTTP/1.0 has none.
+func (c *conn) interim(status int, h *exchange.Header) error {
+	if c.e.Request.Proto == exchange.HTTP10 || status < 100 || status > 199 || status == 101 {
+		return nil
+	}
+	out, bad := grammar.AppendResponse(c.out[:0], &grammar.Answer{Status: status, Header: h, Length: grammar.NoLength})
+	if bad != nil {
+		return bad
+	}
+	c.keep(out)
+	if err := c.write(out); err != nil {
+		kill(c.nc) // a part may be out: nothing can follow it
+		return err
+	}
+	return nil
+}
+
 // instead sends a bare status in place of a response that cannot be sent.
 func (c *conn) instead(why *grammar.Error) error {
 	e := &c.e

@@ -139,5 +139,22 @@ func (j *Job) turn(proxy bool) {
 	}
 }
 
+// interim passes on what the backend says before its response, such as 103 (Early
+// Hints). Where the caller cannot have it, or is gone, nothing is lost: the
+// response is yet to come.
+func (j *Job) interim(status int, h *exchange.Header) {
+	if j.Exchange.Interim == nil {
+		return
+	}
+	j.early.Reset()
+	for i := range h.Len() {
+		if f := h.At(i); back(f.Name, true) == keep {
+			j.early.Add(f.Name, f.Value)
+		}
+	}
+	_ = j.Exchange.Interim(status, &j.early)
+	j.early.Reset()
+}
+
 // view makes a string of b without copying it; it holds until b is used again.
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -38,6 +38,12 @@ func (r *Runner) send(j *Job, in *operation.Integration, proxy bool) (string, *r
 	}
 	// What else HTTP/1.1 can change to would take the requests on it out of sight.
 	j.call.Upgrade = proxy && exchange.EqualFold(j.Exchange.Request.Upgrade, "websocket")
+	if proxy { // what else is said before the response cannot be mapped as it is
+		if j.informs == nil {
+			j.informs = j.interim
+		}
+		j.call.Interim = j.informs
+	}
 	j.trace()
 	j.calling()
 	err := r.call(j)

@@ -116,6 +116,8 @@ type Job struct {
 	path, query, text []byte
 	forwarded         []byte
 	hops              []netip.Addr
+	early             exchange.Header
+	informs           func(int, *exchange.Header) // j.interim, made once
 	body              []byte
 	read              bool
 }

@@ -67,6 +67,7 @@ func (c *Carrier) Serve(conn *Conn, w http.ResponseWriter, r *http.Request) (abo
 	if s == nil {
 		s = &stream{}
 		s.body.s = s
+		s.e.Interim = s.interim
 		s.watch.fire, s.body.watch.fire = s.expire, s.body.giveUp
 	}
 	s.c, s.conn, s.w, s.r, s.begun = c, conn, w, r, false

@@ -58,6 +58,26 @@ func (s *stream) respond() (abort bool, err error) {
 	return s.trailer()
 }
 
+// interim sends a response of 1xx. It is not counted on: what cannot be sent is left out.
+func (s *stream) interim(status int, fields *exchange.Header) error {
+	if s.begun || status < 100 || status > 199 || status == 101 {
+		return nil
+	}
+	h := s.w.Header()
+	defer clear(h)
+	for f := range fields.All() {
+		ok, why := grammar.Sent(f)
+		if why != nil {
+			return why
+		}
+		if ok {
+			h.Add(canonical(f.Name), strings.Clone(f.Value))
+		}
+	}
+	s.w.WriteHeader(status)
+	return nil
+}
+
 // start makes the head final. It goes out with what comes first, or with the end.
 func (s *stream) start() {
 	if !s.begun {

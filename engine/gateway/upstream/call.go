@@ -34,6 +34,8 @@ type Call struct {
 	// Upgrade passes the client's wish to change protocols on to the backend. If the backend agrees, the response is a
 	// 101 whose Takeover carries the bytes both ways.
 	Upgrade bool
+	// Interim, where set, gets the backend's interim responses, but for 100 (Continue), which is for this hop.
+	Interim func(status int, h *exchange.Header)
 
 	last *bucket // of the call before
 }
@@ -96,13 +98,13 @@ func (p *Pool) Do(ctx context.Context, call *Call, e *exchange.Exchange) error {
 	if total > 0 && !s.stream {
 		by = now.Add(total)
 	}
-	if f := p.do(ctx, b, &o, e, now, by, s); f != nil {
+	if f := p.do(ctx, b, &o, e, now, by, s, call.Interim); f != nil {
 		return f
 	}
 	return nil
 }
 
-func (p *Pool) do(ctx context.Context, b *bucket, o *grammar.Outgoing, e *exchange.Exchange, now, by time.Time, s pace) *Failure {
+func (p *Pool) do(ctx context.Context, b *bucket, o *grammar.Outgoing, e *exchange.Exchange, now, by time.Time, s pace, interim func(int, *exchange.Header)) *Failure {
 	repeatable := idempotent(o.Method) && o.Upgrade == ""
 	lazy := whole(o, e)
 	c := p.take(b, now, repeatable, lazy)
@@ -115,7 +117,7 @@ func (p *Pool) do(ctx context.Context, b *bucket, o *grammar.Outgoing, e *exchan
 			}
 		}
 		c.begin(e, o.Method, by, reused)
-		c.pace = s
+		c.pace, c.interim = s, interim
 		c.lazy = lazy && c.swaps()
 		seen, f := c.roundTrip(o, now)
 		if f == nil {
@@ -123,18 +125,22 @@ func (p *Pool) do(ctx context.Context, b *bucket, o *grammar.Outgoing, e *exchan
 		}
 		e.Response.Header.Reset()
 		e.Response.Status = 0
+		gone := c.left()
 		c.Settle()
 		c.discard()
-		if c.swap.stale {
-			c.e = nil
+		if gone {
+			f.Kind, f.Err = Canceled, context.Cause(e.Context())
+		}
+		if c.swap.stale && !gone {
+			c.e, c.interim = nil, nil
 			c = p.take(b, now, repeatable, lazy)
 			continue
 		}
 		touched := c.pump != nil || seen
-		c.pump, c.e = nil, nil
+		c.pump, c.e, c.interim = nil, nil, nil
 		// A pooled connection that the backend had closed in the meantime is nobody's fault. Once is enough: the next
 		// one is new.
-		if !reused || touched || f.Kind != Reset || !repeatable || o.Length != 0 {
+		if gone || !reused || touched || f.Kind != Reset || !repeatable || o.Length != 0 {
 			return f
 		}
 		c, now = nil, time.Now()
@@ -153,6 +159,7 @@ func idempotent(method string) bool {
 func (c *conn) begin(e *exchange.Exchange, method string, by time.Time, reused bool) {
 	c.e, c.method, c.by, c.reused, c.last = e, method, by, reused, false
 	c.equip()
+	c.watch()
 }
 
 // dial opens a connection.
@@ -284,7 +291,11 @@ func (c *conn) receive(o *grammar.Outgoing) (seen bool, err error) {
 		if rs.Status >= 200 || rs.Status == 101 {
 			return true, c.final(o, cn, untilClose)
 		}
-		c.src.Release() // interim responses are the backend's hop's own business
+		c.last = c.last || cn.Close // also where one says that it has a body
+		if rs.Status != 100 && c.interim != nil {
+			c.interim(rs.Status, &rs.Header)
+		}
+		c.src.Release()
 	}
 	return true, grammar.ErrInterim
 }

@@ -36,13 +36,16 @@ type conn struct {
 	// Of the call under way.
 	e      *exchange.Exchange
 	method string
-	by     time.Time // when the whole call ends; zero is never
-	readBy time.Time // when the read under way ends
-	armed  time.Time // the deadline set last
-	reused bool
-	lazy   bool // the request is for the swap to send
-	last   bool // no call follows on this connection
-	pump   *pump
+	// interim gets what comes before the response.
+	interim func(status int, h *exchange.Header)
+	by      time.Time // when the whole call ends; zero is never
+	readBy  time.Time // when the read under way ends
+	armed   time.Time // the deadline set last
+	reused  bool
+	lazy    bool // the request is for the swap to send
+	last    bool // no call follows on this connection
+	pump    *pump
+	unwatch func() bool // ends the watch over the caller's stream; nil if there is none
 	pace
 
 	// Of a connection of the kernel's TCP.
@@ -242,11 +245,12 @@ func (c *conn) Settle() {
 // Close gives the connection back to the pool where it can be used again, and closes it otherwise.
 func (c *conn) Close() error {
 	ended := c.e.Ended
+	gone := c.left()
 	c.Settle()
-	if c.pump != nil && c.pump.err != nil {
+	if gone || c.pump != nil && c.pump.err != nil {
 		c.last = true
 	}
-	c.pump, c.e = nil, nil
+	c.pump, c.e, c.interim = nil, nil, nil
 	if c.last || !c.body.Done() || c.src.Buffered() > 0 { // bytes nobody asked for: whose response would they be?
 		c.discard()
 		return nil

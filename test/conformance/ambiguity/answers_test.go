@@ -224,6 +224,9 @@ func letter(b []byte, method string) (status int, body []byte, whole bool) {
 	if err != nil {
 		return 0, nil, false
 	}
+	if status < 200 {
+		return letter(rest, method)
+	}
 	if method == "HEAD" || status == 204 || status == 304 {
 		return status, nil, len(rest) == 0
 	}
