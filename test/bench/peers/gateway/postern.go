@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -49,6 +50,8 @@ func startPostern(ctx context.Context, t *Task) (_ *Running, err error) {
 	args := []string{
 		program, "server", "--data", "data", "--management", management, "--public", "127.0.0.1",
 		"--public-ports", ports + ",3443=" + port(management), "--allow-egress", "127.0.0.1/32",
+		// All clients have one address here.
+		"--public-connections", strconv.Itoa(t.Conns), "--public-connections-each", strconv.Itoa(t.Conns),
 	}
 	if v.WithKeys {
 		args = append(args, "--access-log", v.AccessLog)
