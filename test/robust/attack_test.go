@@ -276,6 +276,48 @@ func TestNothingIsUnpacked(t *testing.T) {
 	s.ends()
 }
 
+// TestBodiesThatAreHeldInMemoryAreBounded: an integration that maps holds bodies as
+// a whole, for as long as a client takes over them.
+func TestBodiesThatAreHeldInMemoryAreBounded(t *testing.T) {
+	s := besiege(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(w, r.Body)
+	})
+	const n = 40
+	large := strings.Repeat("x", 9<<20)
+	var sent sync.WaitGroup
+	for range n {
+		c := s.attack(s.g.clear)
+		sent.Go(func() {
+			// Whom the gateway does not hear out it cuts off.
+			_, _ = io.WriteString(c, begin("/mapped")+"Content-Type: application/json\r\nContent-Length: 10000000\r\n\r\n"+large)
+		})
+	}
+	sent.Wait()
+	// From another address the same is served.
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	c, err := d.DialContext(t.Context(), "tcp", s.g.clear)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.keep(c)
+	s.send(c, begin("/mapped")+"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, b, err := read(res); res.StatusCode != http.StatusOK || string(b) != "{}" || err != nil {
+		t.Errorf("another address: %d %q, %v", res.StatusCode, b, err)
+	}
+	s.holds(usage{memory: 160 << 20, goroutines: 30 + 4*n, files: 30 + 4*n}, 4*garbage)
+	s.ends()
+	// What was held has been given back.
+	again := s.attack(s.g.clear)
+	s.send(again, begin("/mapped")+"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+	if res, err = http.ReadResponse(bufio.NewReader(again), nil); err != nil || res.StatusCode != http.StatusOK {
+		t.Errorf("afterwards: %+v, %v", res, err)
+	}
+}
+
 // TestBackendsThatNeverEnd answer with something that has no end.
 func TestBackendsThatNeverEndAreCutOff(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

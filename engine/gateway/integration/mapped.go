@@ -31,6 +31,9 @@ var (
 func (r *Runner) mapped(j *Job, in *operation.Integration) (string, *request.Response) {
 	wrong := func(err error) (string, *request.Response) {
 		j.Failed = err
+		if errors.Is(err, errHeld) {
+			return CodeOK, &request.Unavailable
+		}
 		return CodeNone, &request.ConfigurationError
 	}
 	if err := r.aim(j, in); err != nil {
@@ -120,6 +123,9 @@ func (j *Job) requestBody(in *operation.Integration) error {
 	if err != nil {
 		return err
 	}
+	if !j.hold(len(out)) {
+		return errHeld
+	}
 	e.Request.Body, e.Request.Length = bytes.NewReader(out), int64(len(out))
 	j.header.Del("Content-Encoding")
 	return nil
@@ -130,20 +136,12 @@ func (j *Job) incoming() ([]byte, error) {
 	if j.read {
 		return j.body, nil
 	}
-	b, err := readAll(j.Exchange.Request.Body)
+	b, err := j.readAll(j.Exchange.Request.Body)
 	if err != nil {
 		return nil, err
 	}
 	j.body, j.read, j.Now = b, true, time.Time{}
 	return b, nil
-}
-
-func readAll(r io.Reader) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, maxBody+1))
-	if err == nil && len(b) > maxBody {
-		err = errTooLarge
-	}
-	return b, err
 }
 
 // respond maps the backend's response, which stands in the exchange.
@@ -174,6 +172,9 @@ func (j *Job) respond(in *operation.Integration) error {
 		if err != nil {
 			return err
 		}
+		if !j.hold(len(out)) {
+			return errHeld
+		}
 		e.SetBody(io.NopCloser(bytes.NewReader(out)), int64(len(out)))
 		contentType = t.Type
 		e.Response.Header.Del("Content-Encoding")
@@ -202,7 +203,7 @@ func (j *Job) outgoing() ([]byte, error) {
 	if e.Response.Body == nil {
 		return nil, nil
 	}
-	b, err := readAll(e.Response.Body)
+	b, err := j.readAll(e.Response.Body)
 	if err != nil {
 		return nil, err
 	}
