@@ -116,3 +116,29 @@ func TestPoliciesSeeForWhomATrustedProxyAsks(t *testing.T) {
 		}
 	}
 }
+
+// FuzzForwardedFor: whatever is said, the caller is a hop that somebody trusted
+// vouches for, and nobody trusted stands behind it unless the chain is at its end.
+func FuzzForwardedFor(f *testing.F) {
+	for _, s := range []string{"", "203.0.113.9", "1.1.1.1, 10.0.0.2", "10.0.0.2,10.0.0.3", "a,10.0.0.1", ",,", "[::1]:80", "10.0.0.1:1, 10.0.0.2", "::ffff:10.0.0.9"} {
+		f.Add("10.0.0.1", s, s)
+		f.Add("198.51.100.7", s, "")
+	}
+	g := &snapshot.Gateway{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+	f.Fuzz(func(t *testing.T, peer, one, two string) {
+		ip, err := netip.ParseAddr(peer)
+		if err != nil || ip.Zone() != "" {
+			t.Skip()
+		}
+		a := &request.Arrival{Gateway: g, Origin: &snapshot.Origin{Source: netip.AddrPortFrom(ip, 1)}, ForwardedFor: []string{one, two}}
+		hops := a.Hops(nil)
+		if hops[0] != ip.Unmap() || hops[len(hops)-1] != a.Source() || len(hops) > request.MaxProxies+1 {
+			t.Fatalf("%v, the caller is %v", hops, a.Source())
+		}
+		for _, h := range hops[:len(hops)-1] {
+			if !g.TrustedProxies[0].Contains(h) {
+				t.Fatalf("%v: %v is believed", hops, h)
+			}
+		}
+	})
+}
