@@ -129,7 +129,7 @@ func (t *trail) sentOn(v *request.Verdict) (request.Arrival, bool) {
 		a.Method = v.Method
 	}
 	if in.Kind == operation.HTTPProxy {
-		a.Key, a.HasKey = header(&t.q, "x-api-key")
+		showKeys(&t.q, &a)
 		a.Override, _ = header(&t.q, "x-http-method-override")
 	}
 	return a, true

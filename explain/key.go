@@ -6,6 +6,7 @@ package explain
 import (
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"postern.dev/postern/decide/limit"
@@ -30,7 +31,7 @@ type Limited struct {
 
 // keys fills in what is known of the caller's key and of what is left for it.
 func (t *trail) keys(a *request.Arrival) {
-	a.Key, a.HasKey = header(&t.q, apiKeyHeader)
+	showKeys(&t.q, a)
 	if t.q.KeyOf != "" {
 		a.HasKey, a.Subscription = true, t.s.Subscriptions[t.q.KeyOf]
 		t.assume("the caller has a key of Subscription/" + t.q.KeyOf)
@@ -43,6 +44,15 @@ func (t *trail) keys(a *request.Arrival) {
 		t.w.Limited.drain(t.s, a)
 	case t.w.Meters != nil:
 		a.Meters = t.w.Meters(t.s)
+	}
+}
+
+// showKeys notes the keys that the question has.
+func showKeys(q *answer.Question, a *request.Arrival) {
+	for _, h := range q.Headers {
+		if strings.EqualFold(h.Name, apiKeyHeader) {
+			a.ShowKey(h.Value)
+		}
 	}
 }
 
@@ -80,7 +90,7 @@ func (l *Limited) drain(s *snapshot.Snapshot, a *request.Arrival) {
 // that opens the API. Manifests alone hold no keys.
 func (t *trail) supposeKey(w *web) {
 	v := &w.verdict
-	if !t.w.AsWritten || !w.arrival.HasKey || w.arrival.Subscription != nil || v.API == nil || !stopsWith(v, request.CodeKeyUnknown) {
+	if !t.w.AsWritten || !w.arrival.HasKey || w.arrival.KeyRepeated || w.arrival.Subscription != nil || v.API == nil || !stopsWith(v, request.CodeKeyUnknown) {
 		return
 	}
 	s := subscribed(v.API)
@@ -189,6 +199,9 @@ func (t *trail) keyReason(s *request.Step) string {
 	case request.CodeKeyMissing:
 		return "The operation needs an API key, and the request has no " + apiKeyHeader + "."
 	case request.CodeKeyUnknown:
+		if s.Note == request.NoteRepeatedKey {
+			return "The operation needs an API key, and the request has more than one " + apiKeyHeader + ", which is none."
+		}
 		note := " was not issued here"
 		if s.Note == request.NoteOtherProduct {
 			note = " is of a Product that does not have " + s.Component.String()

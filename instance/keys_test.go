@@ -222,6 +222,10 @@ func TestExplainKnowsWhatIsLeft(t *testing.T) {
 			t.Errorf("%s: %q", a.Code, got)
 		}
 	}
+	twice := answer.Question{Headers: append(shown.Headers, answer.Header{Name: "x-api-key", Value: made.Value})}
+	if a := explain(twice); a.Code != "auth/key-unknown" || !strings.Contains(hops(a)[0], "more than one x-api-key") || len(a.Fixes) != 1 || !a.Fixes[0].Verified {
+		t.Errorf("%s: %q, %+v", a.Code, hops(a), a.Fixes)
+	}
 	if a := explain(answer.Question{KeyOf: "checkout"}); a.Verdict != answer.Allow || !strings.HasPrefix(strings.Join(hops(a)[1:], ""), "model ") {
 		t.Errorf("%s: %q", a.Code, hops(a))
 	}

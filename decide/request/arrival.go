@@ -50,9 +50,11 @@ type Arrival struct {
 	// APIID is the field x-apigw-api-id, if HasAPIID.
 	APIID    string
 	HasAPIID bool
-	// Key is the field x-api-key, if HasKey.
-	Key    string
-	HasKey bool
+	// Key is the field x-api-key, if HasKey; ShowKey sets them. KeyRepeated says
+	// that it came more than once.
+	Key         string
+	HasKey      bool
+	KeyRepeated bool
 	// Subscription is the one whose key the caller is taken to show, in place of
 	// Key. A question has it: nobody knows a key but who uses it.
 	Subscription *snapshot.Subscription
@@ -85,6 +87,14 @@ type ClientCert struct {
 	Domain string
 	// Subject is its distinguished name (RFC 2253).
 	Subject string
+}
+
+// ShowKey notes a field x-api-key. Several are no key, whatever is in them: fields
+// of one name are one list (RFC 9110, 5.3), and to choose from it would let a
+// caller be one to the proxy before a Gateway, and another to the Gateway.
+func (a *Arrival) ShowKey(value string) {
+	a.KeyRepeated = a.HasKey
+	a.Key, a.HasKey = value, true
 }
 
 // shown reports whether the caller has shown a certificate that the authorities

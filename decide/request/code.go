@@ -72,6 +72,7 @@ const (
 	NoteLongARN         = "the name of what was asked for has more than 1600 bytes, which no policy can allow"
 	NoteNeedsPolicy     = "a private API without a policy answers nobody"
 	NoteOtherProduct    = "it is a key of a Product that does not have the API"
+	NoteRepeatedKey     = "there is more than one"
 	NoteNotYetValid     = "its time has not come"
 	NoteNoServerName    = "the caller named no server in the handshake"
 	NoteNoClientCert    = "the Domain requires a client certificate of its own authorities, and none was shown"

@@ -22,7 +22,7 @@ func (j *judge) key() bool {
 	}
 	v := j.v
 	note := ""
-	if v.Subscription = j.a.Subscription; v.Subscription == nil && j.a.HasKey {
+	if v.Subscription = j.a.Subscription; v.Subscription == nil && j.a.HasKey && !j.a.KeyRepeated {
 		if v.Key = j.g.Keys.Find(j.a.Key); v.Key != nil {
 			v.Subscription = v.Key.Subscription
 		}
@@ -33,6 +33,9 @@ func (j *judge) key() bool {
 			return true
 		}
 		note = NoteOtherProduct
+	}
+	if v.Subscription == nil && j.a.KeyRepeated {
+		note = NoteRepeatedKey
 	}
 	code := CodeKeyMissing
 	if j.a.HasKey || v.Subscription != nil {

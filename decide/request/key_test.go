@@ -91,6 +91,24 @@ func TestAKeyOpensWhatItsProductHas(t *testing.T) {
 	f("/pets", good, true, "auth/key-unknown", 403)
 }
 
+func TestSeveralKeysAreNone(t *testing.T) {
+	w, good, other := keyed(t)
+	for _, shown := range [][]string{{good, good}, {good, other}, {other, good}, {"", good}, {good, ""}, {good, good, good}} {
+		a := w.at(nil, "GET", w.pub.Host, "/prod/pets")
+		for _, value := range shown {
+			a.ShowKey(value)
+		}
+		v := request.Judge(w.Snapshot, a, false)
+		if v.Allowed || v.Code() != "auth/key-unknown" || v.Response.Status != 403 || v.Steps()[v.Decided()].Note != request.NoteRepeatedKey {
+			t.Errorf("%d: %s, %+v", len(shown), v.Code(), v.Response)
+		}
+	}
+	a := w.at(nil, "GET", w.pub.Host, "/prod/pets")
+	if a.ShowKey(good); !request.Judge(w.Snapshot, a, false).Allowed {
+		t.Error("one is not taken")
+	}
+}
+
 func TestAKeyIsAskedForBehindThePolicy(t *testing.T) {
 	w, _, _ := keyed(t)
 	d := *w.pub.Stages["prod"].Deployment

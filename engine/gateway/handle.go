@@ -137,7 +137,7 @@ func (e *Engine) arrive(a *request.Arrival, x *exchange.Exchange) {
 			}
 		case len("x-api-key"):
 			if exchange.EqualFold(f.Name, "x-api-key") {
-				a.Key, a.HasKey = f.Value, true
+				a.ShowKey(f.Value)
 			}
 		case len("User-Agent"):
 			if exchange.EqualFold(f.Name, "User-Agent") {

@@ -64,6 +64,26 @@ func TestARequestWithAKeyAndLimitsCostsNoAllocation(t *testing.T) {
 	}
 }
 
+func TestAKeyThatIsRepeatedOpensNothing(t *testing.T) {
+	var c net.Conn
+	_, l := speak(t, func(l *lab) net.Conn { c = l.connect(t, false, 80); return c })
+	value := l.keyed(t, &snapshot.Product{})
+	for fields, want := range map[string]string{
+		"x-api-key: " + value + "\r\n":                                    "HTTP/1.1 200 ",
+		"x-api-key: " + value + "\r\nX-API-Key: " + value + "\r\n":        "HTTP/1.1 403 ",
+		"x-api-key: wrong\r\nX-API-Key: " + value + "\r\n":                "HTTP/1.1 403 ",
+		"x-api-key: " + value + "\r\nAccept: */*\r\nx-api-key: wrong\r\n": "HTTP/1.1 403 ",
+	} {
+		if _, err := fmt.Fprintf(c, "GET /prod/x/42 HTTP/1.1\r\nHost: %s\r\n%s\r\n", l.pub.Host, fields); err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 8192)
+		if n, err := c.Read(buf); err != nil || !bytes.HasPrefix(buf[:n], []byte(want)) {
+			t.Errorf("%q, want %q", buf[:n], want)
+		}
+	}
+}
+
 func TestWhoseKeyWasShownIsRememberedAsLongAsTheRequest(t *testing.T) {
 	l := newLab(t, `"example:petstore"`)
 	l.g.HTTP = "serve"
