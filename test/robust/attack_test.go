@@ -283,13 +283,13 @@ func TestBodiesThatAreHeldInMemoryAreBounded(t *testing.T) {
 		_, _ = io.Copy(w, r.Body)
 	})
 	const n = 40
-	large := strings.Repeat("x", 9<<20)
+	upload := []byte(begin("/mapped") + "Content-Type: application/json\r\nContent-Length: 10000000\r\n\r\n" + strings.Repeat("x", 9<<20))
 	var sent sync.WaitGroup
 	for range n {
 		c := s.attack(s.g.clear)
 		sent.Go(func() {
 			// Whom the gateway does not hear out it cuts off.
-			_, _ = io.WriteString(c, begin("/mapped")+"Content-Type: application/json\r\nContent-Length: 10000000\r\n\r\n"+large)
+			_, _ = c.Write(upload)
 		})
 	}
 	sent.Wait()
@@ -357,7 +357,11 @@ func TestBackendsThatNeverEndAreCutOff(t *testing.T) {
 		for range 20 {
 			a := s.attack(s.g.clear)
 			s.send(a, begin(x.path)+"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
-			res, err := http.ReadResponse(bufio.NewReader(a), nil)
+			in := bufio.NewReader(a)
+			res, err := http.ReadResponse(in, nil)
+			for n := 0; err == nil && res.StatusCode < 200 && n < 100; n++ { // some may be passed on
+				res, err = http.ReadResponse(in, nil)
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
