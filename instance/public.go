@@ -111,13 +111,16 @@ func (p *public) retry() {
 	p.quic.retry()
 }
 
-// failure says why ports that a Gateway publishes are not served.
+// failure says why ports that a Gateway publishes are not served, by TCP or UDP.
 func (p *public) failure(g *snapshot.Gateway) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var errs []error
 	for _, port := range slices.Sorted(ports(g)) {
 		errs = append(errs, p.failures[port])
+	}
+	if speaksQUIC(g) {
+		errs = append(errs, p.quic.failed)
 	}
 	return errors.Join(errs...)
 }

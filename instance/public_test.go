@@ -5,6 +5,7 @@ package instance
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -117,6 +118,32 @@ func TestOpenedSocketsAreLogged(t *testing.T) {
 	says("level=INFO", "a published port is served", "address="+at.String(), "port=443", `for="gateway, portal"`)
 	p.apply(&snapshot.Snapshot{})
 	says("level=INFO", "no longer served", "address="+at.String())
+}
+
+func TestAGatewayTellsThatItsUDPPortIsTaken(t *testing.T) {
+	p := testPublic(t)
+	p.i.opts.Public = netip.MustParseAddr("127.0.0.1")
+	taken, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.i.opts.PublicPorts = map[uint16]uint16{443: taken.LocalAddr().(*net.UDPAddr).AddrPort().Port()}
+	open := &snapshot.Gateway{PublicPorts: map[uint16]snapshot.Components{443: {snapshot.ComponentGateway}}}
+	inside := &snapshot.Gateway{PublicPorts: map[uint16]snapshot.Components{443: {snapshot.ComponentManagement}}}
+	p.apply(&snapshot.Snapshot{Gateways: map[string]*snapshot.Gateway{"open": open, "inside": inside}})
+	if err := p.failure(open); !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "HTTP/3 is not served") {
+		t.Error(err)
+	}
+	if err := p.failure(inside); err != nil && strings.Contains(err.Error(), "HTTP/3") {
+		t.Errorf("a Gateway that does not speak HTTP/3: %v", err)
+	}
+	if err := taken.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p.retry()
+	if err := p.failure(open); err != nil && strings.Contains(err.Error(), "HTTP/3") {
+		t.Errorf("the port is free again: %v", err)
+	}
 }
 
 func TestAPublishedPortIsLeftToTheManagementAPI(t *testing.T) {

@@ -6,6 +6,7 @@ package instance
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -26,7 +27,7 @@ type datagrams struct {
 	p      *public
 	cancel context.CancelFunc // ends what is served; nil if nothing is
 	wanted bool
-	told   bool // that it cannot be
+	failed error // why it is not served although it is wanted
 	// announced is the value of Alt-Svc (RFC 7838), nil if there is none.
 	announced atomic.Pointer[string]
 }
@@ -34,16 +35,22 @@ type datagrams struct {
 // overQUIC tells whether a Gateway publishes what HTTP/3 is spoken for.
 func overQUIC(s *snapshot.Snapshot) bool {
 	for _, g := range s.Gateways {
-		if g.PublicPorts[portQUIC].Has(snapshot.ComponentGateway) {
+		if speaksQUIC(g) {
 			return true
 		}
 	}
 	return false
 }
 
+func speaksQUIC(g *snapshot.Gateway) bool {
+	return g.PublicPorts[portQUIC].Has(snapshot.ComponentGateway)
+}
+
 // apply opens or closes the socket. It is called under the lock of public.
 func (d *datagrams) apply(wanted bool) {
-	d.wanted = wanted
+	if d.wanted = wanted; !wanted {
+		d.failed = nil
+	}
 	switch {
 	case !wanted && d.cancel != nil:
 		d.announced.Store(nil)
@@ -66,13 +73,13 @@ func (d *datagrams) listen() {
 	at := d.p.real(portQUIC)
 	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
 	if err != nil {
-		if !d.told {
+		if d.failed == nil {
 			d.p.i.opts.Log.Warn("HTTP/3 is not served: its UDP port cannot be had; free it, or move it with --public-ports", "address", at, "error", err)
 		}
-		d.told = true
+		d.failed = fmt.Errorf("HTTP/3 is not served: %w; free the UDP port, or move it with --public-ports", err)
 		return
 	}
-	d.told = false
+	d.failed = nil
 	// quic-go writes to standard error where the system does not grant it the
 	// buffers it asks for; docs/gateways.md tells of them.
 	if _, set := os.LookupEnv(quietQUIC); !set {
@@ -90,8 +97,19 @@ func (d *datagrams) listen() {
 		err := d.p.i.gateway.ServeSocket(ctx, c, d.accept)
 		if err != nil && ctx.Err() == nil && !errors.Is(err, gateway.ErrNoSnapshot) {
 			d.p.i.opts.Log.Error("HTTP/3 is no longer served", "address", at, "error", err)
+			d.lost(ctx, err)
 		}
 	})
+}
+
+// lost notes that the socket has failed while it was served, which is tried again.
+func (d *datagrams) lost(ctx context.Context, why error) {
+	d.p.mu.Lock()
+	defer d.p.mu.Unlock()
+	if ctx.Err() == nil {
+		d.announced.Store(nil)
+		d.cancel, d.failed = nil, fmt.Errorf("HTTP/3 is no longer served: %w", why)
+	}
 }
 
 const quietQUIC = "QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING"
