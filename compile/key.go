@@ -112,7 +112,7 @@ func (b *build) keys(s *model.Subscription, x *snapshot.Subscription) {
 			continue
 		}
 		if p := x.Product; p.Throttle != nil || p.Quota != nil {
-			y.Meter = b.meter("Key/" + k.ID)
+			y.Meter = b.meter(snapshot.KeyMeter(k.ID))
 		}
 	}
 	if len(dead) > 0 {

@@ -12,7 +12,9 @@ import (
 
 	"postern.dev/postern/client/wire"
 	"postern.dev/postern/control/registry"
+	"postern.dev/postern/decide/limit"
 	"postern.dev/postern/model"
+	"postern.dev/postern/snapshot"
 	"postern.dev/postern/snapshot/key"
 )
 
@@ -138,12 +140,45 @@ func shownKey(s *model.Subscription, k model.IssuedKey) wire.Key {
 
 func listKeys(c *call) (any, error) {
 	out := wire.Keys{Items: []wire.Key{}}
+	var meters map[string]*limit.Meter
+	if c.opts.Limits != nil {
+		meters = c.opts.Limits()
+	}
+	set, now := c.opts.Registry.Published().Set(), c.opts.Now()
 	for _, s := range model.All[*model.Subscription](c.opts.Registry.Head().Set) {
+		p, _ := model.Get[*model.Product](set, s.Spec.Product)
 		for _, k := range s.Status.Keys {
-			out.Items = append(out.Items, shownKey(s, k))
+			shown := shownKey(s, k)
+			if p != nil {
+				showLimits(&shown, &p.Spec, meters[snapshot.KeyMeter(k.ID)], now)
+			}
+			out.Items = append(out.Items, shown)
 		}
 	}
 	return out, nil
+}
+
+// showLimits says what a Product allows a key, and what is used of that if m
+// counts it.
+func showLimits(k *wire.Key, p *model.ProductSpec, m *limit.Meter, now time.Time) {
+	if t := p.Throttle; t != nil {
+		k.Throttle = &wire.KeyThrottle{Rate: t.Rate, Burst: t.Burst}
+		if m != nil {
+			b, _ := m.State()
+			left := limit.Tokens(&snapshot.Throttle{Rate: t.Rate, Burst: t.Burst, Interval: t.Interval()}, b, now.UnixNano())
+			k.Throttle.Left = &left
+		}
+	}
+	if p.Quota == nil {
+		return
+	}
+	q := &snapshot.Quota{Limit: int64(p.Quota.Limit), Period: p.Quota.Period}
+	k.Quota = &wire.KeyQuota{Limit: q.Limit, Period: q.Period, Renews: limit.Ends(q, now)}
+	if m != nil {
+		_, c := m.State()
+		used := limit.Used(q, c, now)
+		k.Quota.Used = &used
+	}
 }
 
 // revokeKey takes a key away: the next request with it is refused.

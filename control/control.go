@@ -18,6 +18,7 @@ import (
 	"postern.dev/postern/control/fleet"
 	"postern.dev/postern/control/pki"
 	"postern.dev/postern/control/registry"
+	"postern.dev/postern/decide/limit"
 	"postern.dev/postern/explain/answer"
 	"postern.dev/postern/internal/exposition"
 	"postern.dev/postern/model"
@@ -65,6 +66,9 @@ type Options struct {
 	// Metrics writes what the process tells Prometheus beside what is known of
 	// self-hosted gateways.
 	Metrics func(*exposition.Text)
+	// Limits returns what counts the requests of keys, by the names that a snapshot
+	// gives it. It may be nil.
+	Limits func() map[string]*limit.Meter
 	// Authority signs what self-hosted gateways are sent, and enrols them; neither
 	// is done if it is nil.
 	Authority *pki.Authority

@@ -266,7 +266,7 @@ func (i *Instance) startControl(ctx context.Context, authority *pki.Authority) e
 	i.control, err = control.New(control.Options{
 		Registry: i.registry, Base: i.opts.Base, HubHost: hubHost, PublicPorts: i.opts.PublicPorts,
 		Certificate: i.issuer.Certificate, Loopback: i.issuer.Loopback,
-		Explain: i.explain, Matrix: i.matrix, Reach: i.reach, Request: i.request, Conditions: i.conditions, Metrics: i.metrics,
+		Explain: i.explain, Matrix: i.matrix, Reach: i.reach, Request: i.request, Conditions: i.conditions, Metrics: i.metrics, Limits: i.gateway.Limits,
 		Authority: authority, Now: i.opts.Now, Log: i.opts.Log,
 	})
 	if err != nil {

@@ -231,6 +231,13 @@ func TestExplainKnowsWhatIsLeft(t *testing.T) {
 	}
 	ask(made.Value)
 	ask(made.Value)
+	ks, err := w.api.Keys(t.Context())
+	if err != nil || len(ks) != 1 || ks[0].Throttle == nil || ks[0].Quota == nil {
+		t.Fatalf("%+v, %v", ks, err)
+	}
+	if th, q := ks[0].Throttle, ks[0].Quota; th.Burst != 3 || th.Left == nil || *th.Left != 0 || q.Limit != 3 || q.Period != "month" || q.Used == nil || *q.Used != 3 || q.Renews.Day() != 1 {
+		t.Errorf("%+v, %+v", th, q)
+	}
 	a := explain(shown)
 	if a.Code != "limit/throttled" || a.Symptom.Status != http.StatusTooManyRequests || len(a.Blockers) != 2 || len(a.Fixes) != 2 {
 		t.Errorf("%s, %d: %+v, %+v", a.Code, a.Symptom.Status, a.Blockers, a.Fixes)

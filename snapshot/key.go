@@ -43,6 +43,9 @@ type Quota struct {
 // NoMeter is the Meter of what is not limited.
 const NoMeter = -1
 
+// KeyMeter names what counts the requests of a key.
+func KeyMeter(id string) string { return "Key/" + id }
+
 // Key is an API key that was issued.
 type Key struct {
 	ID           string

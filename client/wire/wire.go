@@ -286,6 +286,27 @@ type Key struct {
 	Consumer     string    `json:"consumer"`
 	Comment      string    `json:"comment,omitempty"`
 	Created      time.Time `json:"created"`
+	// Throttle and Quota are what its Product allows; nil for no limit.
+	Throttle *KeyThrottle `json:"throttle,omitempty"`
+	Quota    *KeyQuota    `json:"quota,omitempty"`
+}
+
+// KeyThrottle is the token bucket of a key. Left is how many tokens there are, at
+// the server's own gateway; nil if it is not known.
+type KeyThrottle struct {
+	Rate  float64 `json:"rate"`
+	Burst int     `json:"burst"`
+	Left  *int    `json:"left,omitempty"`
+}
+
+// KeyQuota is the quota of a key. Used is how many requests of the period the
+// server's own gateway has counted; nil if it is not known.
+type KeyQuota struct {
+	Limit  int64  `json:"limit"`
+	Period string `json:"period"`
+	Used   *int64 `json:"used,omitempty"`
+	// Renews is when the next period begins.
+	Renews time.Time `json:"renews"`
 }
 
 // CreatedKey is the only answer that shows an API key.

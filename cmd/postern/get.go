@@ -213,6 +213,11 @@ func (a *app) describe(ctx context.Context, r wire.Resource) error {
 		fmt.Fprintln(a.out, line)
 	}
 	a.grants(r)
+	if r.Kind == model.KindSubscription {
+		if err := a.keys(ctx, r.Metadata.Name); err != nil {
+			return err
+		}
+	}
 	if r.Kind == model.KindAPI {
 		c, err := a.client()
 		if err != nil {

@@ -4,9 +4,11 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -103,14 +105,63 @@ func newKeyListCommand(a *app) *cobra.Command {
 			return a.print(f, ks, func() error {
 				rows := make([][]string, len(ks))
 				for i, k := range ks {
-					rows[i] = []string{k.ID, k.Subscription, k.Product, k.Consumer, k.Created.Format(time.RFC3339), k.Comment}
+					rows[i] = []string{k.ID, k.Subscription, k.Product, k.Consumer, k.Created.Format(time.RFC3339), keyLimits(&k), k.Comment}
 				}
-				return a.columns([]string{"ID", "SUBSCRIPTION", "PRODUCT", "CONSUMER", "CREATED", "COMMENT"}, rows)
+				return a.columns([]string{"ID", "SUBSCRIPTION", "PRODUCT", "CONSUMER", "CREATED", "LIMITS", "COMMENT"}, rows)
 			})
 		},
 	}
 	outputFlag(c, &f)
 	return c
+}
+
+// keys prints the keys of a Subscription with what they may, and have used.
+func (a *app) keys(ctx context.Context, subscription string) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ks, err := c.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	for _, k := range ks {
+		if k.Subscription != subscription {
+			continue
+		}
+		line := "  key " + k.ID
+		if k.Comment != "" {
+			line += " (" + oneLine(k.Comment) + ")"
+		}
+		if _, err := fmt.Fprintln(a.out, line+": "+keyLimits(&k)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keyLimits says what a key may, and what it has used of that.
+func keyLimits(k *wire.Key) string {
+	var parts []string
+	if q := k.Quota; q != nil {
+		text := fmt.Sprintf("%d requests a %s", q.Limit, q.Period)
+		if q.Used != nil {
+			text = fmt.Sprintf("%d of %s used", *q.Used, text)
+		}
+		parts = append(parts, text+", until "+q.Renews.Format(time.RFC3339))
+	}
+	if t := k.Throttle; t != nil {
+		text := strconv.FormatFloat(t.Rate, 'f', -1, 64) + " requests a second, " + strconv.Itoa(t.Burst) + " at once"
+		if t.Left != nil {
+			text += ", " + strconv.Itoa(*t.Left) + " left now"
+		}
+		parts = append(parts, text)
+	}
+	if len(parts) == 0 {
+		return "no limit"
+	}
+	return strings.Join(parts, "; ")
 }
 
 func newKeyRevokeCommand(a *app) *cobra.Command {

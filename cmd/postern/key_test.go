@@ -44,6 +44,14 @@ func TestAnAPIKeyIsPrintedOnce(t *testing.T) {
 		}
 	}
 	id := strings.Fields(strings.Split(list, "\n")[1])[0]
+	// Both keys, with what they may; nothing counts here what they do.
+	out := sh.ok("describe", "subscription/checkout")
+	if n := len(regexp.MustCompile(`(?m)^  key \w+( \(ci\))?: 10000 requests a day, until 2\S+T00:00:00Z; 10 requests a second, 20 at once$`).FindAllString(out, -1)); n != 2 {
+		t.Errorf("describe: %s", out)
+	}
+	if !strings.Contains(list, "10000 requests a day") {
+		t.Errorf("list: %s", list)
+	}
 	sh.ok("key", "revoke", id)
 	sh.fails([]string{"key", "revoke", id}, id, "no key")
 	if list := sh.ok("key", "list"); strings.Contains(list, id) {
