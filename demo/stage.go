@@ -272,8 +272,26 @@ func (c *Callers) ready(ctx context.Context, source string) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, joining)
 	defer cancel()
-	if t, err := c.tunnel(ctx, source); err == nil {
-		_ = t.Ready(ctx)
+	t, err := c.tunnel(ctx, source)
+	if err != nil || t.Ready(ctx) != nil {
+		return
+	}
+	// The site has the hub's answer. The hub takes its Link for up once it has a
+	// packet of the site's under the new key, which is on its way.
+	kind, rest, _ := strings.Cut(source, "/")
+	name, _, _ := strings.Cut(rest, "/")
+	l, ok := model.Get[*model.Link](c.inst.Resources(), name)
+	if kind != "link" || !ok {
+		return
+	}
+	tick := time.NewTicker(asking)
+	defer tick.Stop()
+	for !c.inst.Network().LinkUp(l.Spec.Network, name) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
 	}
 }
 
