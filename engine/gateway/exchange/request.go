@@ -63,7 +63,9 @@ type Request struct {
 	Length int64
 	// Trailer is complete once Body has returned io.EOF.
 	Trailer Header
-	Proto   Proto
+	// Announces is the client's field Trailer: the names of fields that it means to send there. Nothing holds it to them.
+	Announces string
+	Proto     Proto
 	// Upgrade is the protocol that the client asks to change to, such as "websocket", or the empty string.
 	Upgrade string
 	// AcceptsTrailers says that the client sent "TE: trailers".

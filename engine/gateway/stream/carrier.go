@@ -158,6 +158,15 @@ func (s *stream) read() *grammar.Error {
 		}
 	}
 	clear(s.names)
+	if len(r.Trailer) > 0 { // the servers take the field Trailer for themselves
+		s.names = s.names[:0]
+		for name := range r.Trailer {
+			s.names = append(s.names, name)
+		}
+		sortNames(s.names)
+		q.Header.Add("Trailer", strings.Join(s.names, ", "))
+	}
+	clear(s.names)
 	p := grammar.Pseudo{
 		Method: r.Method, Scheme: "https", Authority: r.Host, Path: r.RequestURI,
 		Ended: s.conn.Proto == exchange.HTTP2 && r.ContentLength == 0,

@@ -120,6 +120,7 @@ type framing struct {
 	upgrade    bool // Connection lists it
 	upgradeTo  string
 	trailers   bool // TE: trailers
+	announces  string
 	host       string
 	hosts      int
 	expect     string
@@ -173,7 +174,10 @@ func readFields(b []byte, h *exchange.Header, fr *framing, maxCount int) *Error 
 			fr.expect = value
 			fr.expects++
 			continue
-		case fieldKeepAlive, fieldProxyConnection, fieldTrailer:
+		case fieldTrailer:
+			fr.announces = value
+			continue
+		case fieldKeepAlive, fieldProxyConnection:
 			continue
 		}
 		h.Add(name, value)

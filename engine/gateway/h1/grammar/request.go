@@ -55,7 +55,7 @@ func ParseRequest(head []byte, r *exchange.Request, l *Limits) (Connection, *Err
 	if fr.upgrade && r.Length == 0 && fr.upgradeTo != "" {
 		r.Upgrade = fr.upgradeTo
 	}
-	r.AcceptsTrailers = fr.trailers
+	r.AcceptsTrailers, r.Announces = fr.trailers, fr.announces
 	return cn, nil
 }
 

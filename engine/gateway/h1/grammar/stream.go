@@ -64,7 +64,7 @@ func SetRequest(r *exchange.Request, p *Pseudo, l *Limits) *Error {
 	if fr.expects > 1 || fr.expects == 1 && !fold(fr.expect, "100-continue") {
 		return ErrExpectation
 	}
-	r.AcceptsTrailers = true // these versions have a place for them
+	r.AcceptsTrailers, r.Announces = true, fr.announces // these versions have a place for them
 	return nil
 }
 
@@ -105,6 +105,7 @@ func streamFields(h *exchange.Header, fr *framing, l *Limits) *Error {
 			fr.expects++
 			hops = true
 		case fieldTrailer:
+			fr.announces = f.Value
 			hops = true
 		case fieldTransferEncoding, fieldConnection, fieldUpgrade, fieldKeepAlive, fieldProxyConnection:
 			return ErrConnectionField

@@ -65,7 +65,7 @@ func (p *Pool) Do(ctx context.Context, in *upstream.Call, e *exchange.Exchange) 
 	if e.Request.Length != 0 {
 		k.body = newSending(k)
 		k.halt = context.AfterFunc(k.ctx, k.body.halt)
-		k.req.Body, k.req.Trailer = k.body, http.Header{} // filled when the body has ended
+		k.req.Body, k.req.Trailer = k.body, announced(e.Request.Announces) // filled when the body has ended
 		if f := k.body.prompt(); f != nil {
 			k.end()
 			return f

@@ -81,6 +81,26 @@ func hop(name string) bool {
 	return false
 }
 
+// maxAnnounced bounds the trailers that are announced. What is not may come all the same.
+const maxAnnounced = 32
+
+// announced holds a place for each trailer that the client announces. The transport tells the backend of them; some
+// servers drop all others.
+func announced(names string) http.Header {
+	h := http.Header{}
+	for name := range strings.SplitSeq(names, ",") {
+		name = strings.Trim(name, " \t")
+		if name == "" || grammar.SentTrailer(exchange.Field{Name: name}) != nil {
+			continue
+		}
+		if len(h) == maxAnnounced {
+			break
+		}
+		h[http.CanonicalHeaderKey(strings.Clone(name))] = nil
+	}
+	return h
+}
+
 // sorted lists the names of fields in an order that is always the same.
 func sorted(h http.Header) []string { return slices.Sorted(maps.Keys(h)) }
 
