@@ -83,7 +83,13 @@ func (l *lab) open(ctx context.Context, member model.Ref) (*tunnel, error) {
 		t.dns = append(t.dns, netip.MustParseAddr(a))
 	}
 	if member.Kind == model.KindLink {
-		return t, errors.Join(t.openSite(ctx, key, wg.Peer{PublicKey: hub, Endpoint: j.Hub.Endpoint, AllowedIPs: everything, Keepalive: time.Minute}))
+		if err := t.openSite(ctx, key, wg.Peer{PublicKey: hub, Endpoint: j.Hub.Endpoint, AllowedIPs: everything, Keepalive: time.Minute}); err != nil {
+			return nil, err
+		}
+		if err := l.linkUp(ctx, member.Name); err != nil {
+			return nil, errors.Join(err, t.close())
+		}
+		return t, nil
 	}
 	c := &quick.Config{
 		Interface: quick.Interface{PrivateKey: key, DNS: t.dns},
@@ -99,6 +105,25 @@ func (l *lab) open(ctx context.Context, member model.Ref) (*tunnel, error) {
 		return nil, errors.Join(err, t.close())
 	}
 	return t, nil
+}
+
+// linkUp waits until the hub takes a Link for up: it has answered the site's
+// handshake, and counts it with the first packet after it.
+func (l *lab) linkUp(ctx context.Context, name string) error {
+	link, ok := model.Get[*model.Link](l.Resources(), name)
+	if !ok {
+		return fmt.Errorf("there is no Link/%s", name)
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !l.Network().LinkUp(link.Spec.Network, name) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // openSite opens a tunnel whose stack takes and sends from any address.
