@@ -127,9 +127,6 @@ func (e *Engine) log(x *exchange.Exchange, st *state, stage *snapshot.Stage, too
 		if k := st.verdict.Key; k != nil {
 			n.KeyID = k.ID
 		}
-		if k := st.verdict.Key; k != nil {
-			n.KeyID = k.ID
-		}
 	}
 	if st.job.Called.Made {
 		n.Called = &st.job.Called
