@@ -253,6 +253,7 @@ func (i *Instance) startControl(ctx context.Context, authority *pki.Authority) e
 		Publish:   i.publish,
 		Engines:   i.engines,
 		Ports:     ports,
+		Now:       i.opts.Now,
 		Log:       i.opts.Log,
 	})
 	if err != nil {

@@ -43,10 +43,10 @@ func (i *Instance) metrics(t *exposition.Text) {
 	t.Family("postern_configuration_applied_timestamp_seconds", exposition.Gauge, "When it began to be served.")
 	t.Sample(float64(applied))
 	age := int64(0)
-	if i.registry.Head().Revision > p.Revision {
-		age = max(0, i.opts.Now().Unix()-applied)
+	if since := i.registry.Behind(); !since.IsZero() {
+		age = max(0, i.opts.Now().Unix()-since.Unix())
 	}
-	t.Family("postern_configuration_age_seconds", exposition.Gauge, "For how long what is served is not what is stored; 0 if it is.")
+	t.Family("postern_configuration_age_seconds", exposition.Gauge, "For how long something has been stored that is not served; 0 if nothing is.")
 	t.Sample(float64(age))
 	t.Process()
 }

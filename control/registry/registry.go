@@ -56,7 +56,9 @@ type Options struct {
 	Engines func(model.Ref) []model.Condition
 	// Ports is where the Networks' hubs listen.
 	Ports Ports
-	Log   *slog.Logger
+	// Now is the clock; nil is the system's.
+	Now func() time.Time
+	Log *slog.Logger
 }
 
 // Published is what is being served.
@@ -126,6 +128,7 @@ type Registry struct {
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when head or published moves
+	behind  time.Time     // since when something is stored that is not served
 
 	stop context.CancelFunc
 	done sync.WaitGroup
@@ -135,6 +138,9 @@ type Registry struct {
 func Open(ctx context.Context, o Options) (*Registry, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	r := &Registry{
 		opts: o, write: make(chan struct{}, 1), dirty: make(chan struct{}, 1), changed: make(chan struct{}),
@@ -257,12 +263,32 @@ func (r *Registry) advance(e store.Event) {
 	if len(h.broken) > 0 && matters {
 		r.complain(h)
 	}
+	r.mu.Lock()
 	r.head.Store(h)
+	r.lag(r.opts.Now())
+	r.mu.Unlock()
 	select {
 	case r.dirty <- struct{}{}:
 	default:
 	}
 	r.wake()
+}
+
+// lag notes that something is stored that is not served, if it is, and since when.
+// It is called with mu.
+func (r *Registry) lag(since time.Time) {
+	p := r.published.Load()
+	if r.behind.IsZero() && (p.failure != nil || r.head.Load().Revision != p.Revision) {
+		r.behind = since
+	}
+}
+
+// Behind returns since when something is stored that is not served: it is being
+// compiled, or cannot be. It is the zero time if all is served.
+func (r *Registry) Behind() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.behind
 }
 
 // compileAll publishes the newest head whenever there is one that is not
@@ -279,7 +305,7 @@ func (r *Registry) compileAll(ctx context.Context) {
 }
 
 func (r *Registry) compile(h *Head) {
-	was := r.published.Load()
+	began, was := r.opts.Now(), r.published.Load()
 	p := &Published{Revision: h.Revision, engines: r.opts.Engines, of: h}
 	if was != nil && was.failure == nil && h.compilesAs(was.of) {
 		p.Output, p.of = was.Output, was.of
@@ -295,7 +321,13 @@ func (r *Registry) compile(h *Head) {
 		p.Output = out
 		r.opts.Publish(out.Snapshot)
 	}
+	r.mu.Lock()
 	r.published.Store(p)
+	if p.failure == nil {
+		r.behind = time.Time{}
+	}
+	r.lag(began) // what is newer came since
+	r.mu.Unlock()
 	r.wake()
 }
 

@@ -261,6 +261,75 @@ func TestCompilePanicKeepsTheLastSnapshot(t *testing.T) {
 	}
 }
 
+func TestWhatIsNotServedIsToldSinceItIsStored(t *testing.T) {
+	s := newStore(t)
+	noon := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	var now atomic.Int64
+	var panics atomic.Bool
+	hold, entered := make(chan struct{}), make(chan struct{})
+	r, err := Open(t.Context(), Options{
+		Store: s,
+		Now:   func() time.Time { return noon.Add(time.Duration(now.Load())) },
+		Compile: func(in Input) Output {
+			if in.Revision > 0 {
+				entered <- struct{}{}
+				<-hold
+			}
+			if panics.Load() {
+				panic("broken")
+			}
+			return Output{Snapshot: &snapshot.Snapshot{Revision: in.Revision}}
+		},
+		Publish: func(*snapshot.Snapshot) {},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	behind := func(want time.Time) {
+		t.Helper()
+		if got := r.Behind(); !got.Equal(want) {
+			t.Errorf("behind since %v, want %v", got, want)
+		}
+	}
+	// update stores something; the compilation of it is under way when it returns.
+	update := func(name string) (done chan error) {
+		done = make(chan error, 1)
+		go func() {
+			_, err := r.Update(t.Context(), false, put(backend(name)))
+			done <- err
+		}()
+		<-entered
+		return done
+	}
+	behind(time.Time{})
+	now.Store(int64(time.Hour)) // nothing was changed for long
+	done := update("a")
+	now.Store(int64(time.Hour + time.Minute))
+	behind(noon.Add(time.Hour))
+	hold <- struct{}{}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	behind(time.Time{})
+	panics.Store(true)
+	done = update("b")
+	hold <- struct{}{}
+	if err := <-done; err == nil {
+		t.Fatal("what cannot be compiled is served")
+	}
+	now.Store(int64(2 * time.Hour))
+	behind(noon.Add(time.Hour + time.Minute))
+	panics.Store(false)
+	done = update("c")
+	behind(noon.Add(time.Hour + time.Minute))
+	hold <- struct{}{}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	behind(time.Time{})
+}
+
 func TestChangesGatherWhileACompilationRuns(t *testing.T) {
 	s := newStore(t)
 	hold, entered := make(chan struct{}), make(chan struct{}, 100)
