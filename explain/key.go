@@ -203,10 +203,16 @@ func (t *trail) keyReason(s *request.Step) string {
 			return "The operation needs an API key, and the request has more than one " + apiKeyHeader + ", which is none."
 		}
 		note := " was not issued here"
-		if s.Note == request.NoteOtherProduct {
+		switch {
+		case s.Note == request.NoteOtherProduct:
 			note = " is of a Product that does not have " + s.Component.String()
-		} else if len(v.API.Products) == 0 {
+		case len(v.API.Products) == 0:
 			note += "; no Product has " + s.Component.String() + ", so that no key opens it"
+			if t.w.Limited != nil {
+				note = " does not open it: no Product has " + s.Component.String()
+			}
+		case t.w.Limited != nil:
+			note = " does not open " + s.Component.String() + "; which key it was is not remembered"
 		}
 		return "The operation needs an API key, and the one in " + apiKeyHeader + note + "."
 	}
