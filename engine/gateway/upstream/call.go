@@ -4,6 +4,7 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"io"
@@ -132,6 +133,9 @@ func (p *Pool) do(ctx context.Context, b *bucket, o *grammar.Outgoing, e *exchan
 			f.Kind, f.Err = Canceled, context.Cause(e.Context())
 		}
 		if c.swap.stale && !gone {
+			if o.Length > 0 { // the body has been read, and is not to be had from the client once more
+				e.Request.Body, lazy = bytes.NewReader(c.swap.unsent[int64(len(c.swap.unsent))-o.Length:]), false
+			}
 			c.e, c.interim = nil, nil
 			c = p.take(b, now, repeatable, lazy)
 			continue

@@ -4,6 +4,7 @@
 package upstream
 
 import (
+	"bytes"
 	"io"
 	"os"
 	"syscall"
@@ -26,6 +27,7 @@ type swap struct {
 	due    []byte        // the request, until it has been sent
 	big    *[bigOut]byte // where due stands, if that is not the connection's own memory
 	stale  bool          // the connection was found spoilt, and nothing has been sent
+	unsent []byte        // the request, if the connection is stale
 	failed error         // sending failed; the backend may have answered all the same
 
 	in   []byte
@@ -74,7 +76,7 @@ func (s *swap) carry(p []byte) (int, error) {
 func (s *swap) turned(fd uintptr) bool {
 	if s.due != nil {
 		if s.c.reused && !quiet(fd) {
-			s.due, s.stale, s.err = nil, true, io.EOF
+			s.unsent, s.due, s.stale, s.err = bytes.Clone(s.due), nil, true, io.EOF
 			return true
 		}
 		n, e := nowait.Send(fd, s.due)

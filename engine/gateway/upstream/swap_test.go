@@ -71,6 +71,11 @@ func spoilt(t *testing.T, p *Pool) {
 	}
 }
 
+// arrived is a body that has come as a whole.
+type arrived struct{ *strings.Reader }
+
+func (a arrived) Buffered() int { return a.Len() }
+
 // What a backend sends without being asked, or the end of its side, spoils the connection: it is never an answer to the
 // next request, and no request is lost to it, whatever its method.
 func TestWhatComesBetweenRequestsIsNoAnswer(t *testing.T) {
@@ -83,41 +88,62 @@ func TestWhatComesBetweenRequestsIsNoAnswer(t *testing.T) {
 		"reset":                       func(c net.Conn) { c.(*net.TCPConn).SetLinger(0); c.Close() },
 	} {
 		for _, body := range []string{"", "hello", strings.Repeat("x", 20<<10), strings.Repeat("x", 200<<10)} {
-			t.Run(fmt.Sprintf("%s, %d bytes", name, len(body)), func(t *testing.T) {
-				b := newPeer(t)
-				p := pool(t, Config{Dial: b.dial})
-				served, pooled := make(chan error, 2), make(chan struct{})
-				go func() {
-					c := <-b.conns
-					served <- answerOn(c, ok2)
-					<-pooled
-					spoil(c)
-				}()
-				e := get("/")
-				if err := p.Do(t.Context(), &Call{Target: backend}, e); err != nil {
-					t.Fatal(err)
-				}
-				read(t, e)
-				if err := <-served; err != nil {
-					t.Fatal(err)
-				}
-				close(pooled)
-				spoilt(t, p)
-				go func() { served <- answerOn(<-b.conns, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood") }()
-				e = post(body, int64(len(body)))
-				if err := p.Do(t.Context(), &Call{Target: backend}, e); err != nil {
-					t.Fatal(err)
-				}
-				if got := read(t, e); got != "good" {
-					t.Errorf("got %q", got)
-				}
-				if err := <-served; err != nil {
-					t.Error(err)
-				}
-				if p.Open() != 1 {
-					t.Errorf("%d connections are open", p.Open())
-				}
-			})
+			for _, come := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, %d bytes, come as a whole: %v", name, len(body), come), func(t *testing.T) {
+					b := newPeer(t)
+					p := pool(t, Config{Dial: b.dial})
+					served, pooled := make(chan error, 2), make(chan struct{})
+					go func() {
+						c := <-b.conns
+						served <- answerOn(c, ok2)
+						<-pooled
+						spoil(c)
+					}()
+					e := get("/")
+					if err := p.Do(t.Context(), &Call{Target: backend}, e); err != nil {
+						t.Fatal(err)
+					}
+					read(t, e)
+					if err := <-served; err != nil {
+						t.Fatal(err)
+					}
+					close(pooled)
+					spoilt(t, p)
+					got := make(chan string, 1)
+					go func() {
+						c := <-b.conns
+						r, err := http.ReadRequest(bufio.NewReader(c))
+						if err == nil {
+							var sent []byte
+							sent, err = io.ReadAll(r.Body)
+							got <- string(sent)
+						}
+						if err == nil {
+							_, err = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood")
+						}
+						served <- err
+					}()
+					e = post(body, int64(len(body)))
+					if come {
+						e.Request.Body = arrived{strings.NewReader(body)}
+					}
+					if err := p.Do(t.Context(), &Call{Target: backend}, e); err != nil {
+						t.Fatal(err)
+					}
+					if got := read(t, e); got != "good" {
+						t.Errorf("got %q", got)
+					}
+					if err := <-served; err != nil {
+						t.Error(err)
+					}
+					if sent := <-got; sent != body {
+						t.Errorf("the backend got %d bytes of %d", len(sent), len(body))
+					}
+					if p.Open() != 1 {
+						t.Errorf("%d connections are open", p.Open())
+					}
+				})
+			}
 		}
 	}
 }
