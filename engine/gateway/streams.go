@@ -116,5 +116,5 @@ func (st *state) follow(c *state) {
 	st.component, st.admitted = c.component, c.admitted
 	st.listening, st.components = c.listening, c.components
 	st.cert, st.chain, st.bundle = c.cert, c.chain, c.bundle
-	st.slot = nil
+	st.slot, st.watch.cert = nil, nil
 }

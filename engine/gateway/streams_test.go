@@ -8,12 +8,18 @@ package gateway_test
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 
 	"golang.org/x/net/http2"
+
+	"postern.dev/postern/model"
+	"postern.dev/postern/model/accesslog"
+	"postern.dev/postern/snapshot"
 )
 
 // speaks is the protocol that a handshake for a name agrees on.
@@ -121,5 +127,59 @@ func TestTheAnswerIsTheSameInHTTP2(t *testing.T) {
 		if !ok || rec.Code != rec1.Code || rec.Status != two.StatusCode || rec.Path != f.path || rec.Host != f.host || rec.Proto.String() != "HTTP/2.0" {
 			t.Errorf("%+v: remembered %+v, of HTTP/1.1 %+v", f, rec, rec1)
 		}
+	}
+}
+
+// TestTheAccessLogTellsTheCertificateOfItsOwnRequest: the memory of a stream's
+// request is used again for those of other connections.
+func TestTheAccessLogTellsTheCertificateOfItsOwnRequest(t *testing.T) {
+	l, log, out := logged(t, `"example:petstore"`)
+	ours := newAuthority(t)
+	l.g.Hosts["required.example"] = &snapshot.Host{Kind: snapshot.HostDomain, Name: "required.example", Domain: &snapshot.Domain{
+		Name: "required.example", Type: model.Regional, ClientCA: &snapshot.ClientCA{Bundle: "b", Pool: ours.pool, Required: true},
+		Mappings: []snapshot.PathMapping{{API: l.pub, Stage: l.pub.Stages["prod"], StageName: "prod"}},
+	}}
+	l.pub.Stages["prod"].AccessLog.Format = accesslog.MustParse("$context.requestId $context.identity.clientCert.serialNumber")
+	l.Swap(l.s)
+	type partner struct {
+		client *http.Client
+		serial string
+	}
+	var partners []partner
+	for _, name := range []string{"one", "two"} {
+		c, err := ours.certificate(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, err := x509.ParseCertificate(c.Certificate[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		partners = append(partners, partner{l.h2client(t, false, "", *c), x.SerialNumber.String()})
+	}
+	want := map[string]string{}
+	for n := range 10 {
+		p := partners[n%2]
+		resp, err := p.client.Get("https://required.example/pets")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != 200 {
+			t.Fatalf("%s, %v", resp.Status, err)
+		}
+		resp.Body.Close()
+		want[resp.Header.Get("x-amzn-RequestId")] = p.serial
+		l.ended(t, n+1)
+	}
+	log.Flush()
+	got := out.take()
+	for _, line := range got {
+		id, serial, _ := strings.Cut(line, " ")
+		if want[id] != serial {
+			t.Errorf("request %s came with certificate %s, and the log says %s", id, want[id], serial)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%d lines of %d requests", len(got), len(want))
 	}
 }
