@@ -168,7 +168,7 @@ func (c *conn) serve() error {
 	}
 	if c.prior {
 		c.nc.SetDeadline(time.Time{})
-		return c.s.Prior(c.ctx, &prior{taken{c.nc, c}, preface}, &c.e)
+		return c.s.Prior(c.ctx, c.before(), &c.e)
 	}
 	return c.why
 }

@@ -450,3 +450,35 @@ func TestATakenConnectionIsClosedWithTheServer(t *testing.T) {
 		})
 	}
 }
+
+// A server of HTTP/2 may still read when it has said that it is done. What it reads is of its own connection, whatever the
+// memory of that is used for by then.
+func TestAConnectionOfHTTP2OutlivesItsMemory(t *testing.T) {
+	kept := make(chan net.Conn, 1)
+	s := &Server{
+		Handler: func(e *exchange.Exchange) { e.Reply(200, nil, []byte(e.Request.Path)) },
+		Prior: func(_ context.Context, nc net.Conn, _ *exchange.Exchange) error {
+			kept <- nc
+			return nil
+		},
+	}
+	c := ride(t, t.Context(), s)
+	const sent = preface + "SM\r\n\r\nand frames"
+	if _, err := io.WriteString(c, sent); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-c.done; err != nil {
+		t.Fatal(err)
+	}
+	other := ride(t, t.Context(), s)
+	if _, err := io.WriteString(other, "GET /other HTTP/1.1\r\n"+hostA+"\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if res, err := http.ReadResponse(other.br, nil); err != nil || res.StatusCode != 200 {
+		t.Fatal(res, err)
+	}
+	got, err := io.ReadAll(<-kept)
+	if string(got) != sent || !errors.Is(err, net.ErrClosed) {
+		t.Errorf("it reads %q, %v", got, err)
+	}
+}

@@ -42,28 +42,45 @@ func (t *taken) Read(p []byte) (int, error) {
 		return t.c.src.Take(p), nil
 	}
 	n, err := t.Conn.Read(p)
-	if err == io.EOF && (t.c.s.killed.Load() || t.c.ctx.Err() != nil) {
-		err = net.ErrClosed // it was kill that ended the client's side, and there is no other
+	return n, unlessKilled(t.c.ctx, t.c.s, err)
+}
+
+// unlessKilled is err, but for an end of the client's side that was kill's doing: there is no other side then.
+func unlessKilled(ctx context.Context, s *Server, err error) error {
+	if err == io.EOF && (s.killed.Load() || ctx.Err() != nil) {
+		return net.ErrClosed
 	}
-	return n, err
+	return err
 }
 
 // preface begins the first line of a client that speaks HTTP/2 without asking first.
 const preface = "PRI * HTTP/2.0\r\n\r\n"
 
-// prior is the connection of such a client, from its first byte on.
+// prior is the connection of such a client, from its first byte on. The server of HTTP/2 may still be reading from it
+// when it has returned: it holds on to nothing that is used again for other connections.
 type prior struct {
-	taken
-	again string
+	net.Conn
+	s     *Server
+	ctx   context.Context
+	ahead []byte
 }
 
+// before is c as the server of HTTP/2 sees it.
+func (c *conn) before() *prior {
+	p := &prior{Conn: c.nc, s: c.s, ctx: c.ctx, ahead: make([]byte, len(preface)+c.src.Buffered())}
+	c.src.Take(p.ahead[copy(p.ahead, preface):])
+	return p
+}
+
+// Read reads what had been read first.
 func (p *prior) Read(b []byte) (int, error) {
-	if len(p.again) > 0 {
-		n := copy(b, p.again)
-		p.again = p.again[n:]
+	if len(p.ahead) > 0 {
+		n := copy(b, p.ahead)
+		p.ahead = p.ahead[n:]
 		return n, nil
 	}
-	return p.taken.Read(b)
+	n, err := p.Conn.Read(b)
+	return n, unlessKilled(p.ctx, p.s, err)
 }
 
 // CloseWrite ends the sending side, where the connection can.
