@@ -348,6 +348,9 @@ func (s *search) effects(f *answer.Fix, before, after *trail, c *change) {
 	own := map[answer.Opening]bool{}
 	for _, t := range more {
 		own[answer.Opening{From: t.from.name, To: asked(t)}] = true
+		if t.q.KeyOf != "" {
+			own[answer.Opening{From: t.from.name, To: asked(t) + withKey}] = true
+		}
 	}
 	if s.before.Sampled {
 		before.assume("what a fix opens or breaks was looked for among the first " + itoa(maxSources) + " callers and " + itoa(maxTargets) + " URLs")

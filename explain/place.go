@@ -10,6 +10,7 @@ import (
 
 	"postern.dev/postern/model"
 	"postern.dev/postern/snapshot"
+	"postern.dev/postern/snapshot/operation"
 	"postern.dev/postern/snapshot/sg"
 )
 
@@ -29,6 +30,8 @@ type place struct {
 	to     string
 	target target
 	apiID  string
+	// key says that the caller has an API key that opens what is asked for.
+	key bool
 	// host is the Host that is called by its address, if one is.
 	host string
 	// control is the Gateway to whose management plane this leads, where only the
@@ -73,20 +76,28 @@ func (l *list) serve(host, base string, st *snapshot.Stage, header bool) {
 	if st == nil || st.Deployment == nil {
 		return
 	}
-	for _, path := range samplePaths(st.Deployment) {
+	for _, op := range samples(st.Deployment) {
 		p := place{}
 		if header {
 			p.apiID = st.API.ID
 		}
-		url := "https://" + host + base + path
+		url := "https://" + host + base + fill(op.Path, "")
 		t, err := parseTarget(url)
 		if err != nil {
 			continue // a template segment that makes no URL
 		}
 		p.to, p.target = named(url, p.apiID), t
 		l.add(p)
+		if op.KeyRequired {
+			p.key = true
+			p.to += withKey
+			l.add(p)
+		}
 	}
 }
+
+// withKey stands behind a place that is asked for with an API key.
+const withKey = " (" + apiKeyHeader + ")"
 
 // places lists the URLs of every Stage that serves something, and a port for
 // each rule that a Host's groups have.
@@ -160,15 +171,15 @@ func rulePorts(set *sg.Set) []uint16 {
 	return out
 }
 
-// samplePaths are a few operations' paths, parameters filled in.
-func samplePaths(d *snapshot.Deployment) []string {
-	var out []string
+// samples are a few operations.
+func samples(d *snapshot.Deployment) []*operation.Operation {
+	var out []*operation.Operation
 	for i := range d.Operations.Operations {
 		op := &d.Operations.Operations[i]
 		if op.Method != "GET" && op.Method != "ANY" {
 			continue
 		}
-		out = append(out, fill(op.Path, ""))
+		out = append(out, op)
 		if len(out) == maxOperations {
 			break
 		}

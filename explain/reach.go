@@ -296,6 +296,12 @@ func (j *judge) served(from *source, p *place, g *flow.Target, dst netip.Addr) b
 	a.APIID, a.HasAPIID = p.apiID, p.apiID != ""
 	v := &j.verdict
 	v.Judge(j.s, &a, false)
+	if p.key && v.Code() == request.CodeKeyMissing {
+		if s := subscribed(v.API); len(s) > 0 {
+			a.Subscription = s[0]
+			v.Judge(j.s, &a, false)
+		}
+	}
 	if !v.Allowed || v.Redirect || v.Status {
 		return v.Allowed
 	}
