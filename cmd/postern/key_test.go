@@ -44,6 +44,11 @@ func TestAnAPIKeyIsPrintedOnce(t *testing.T) {
 		}
 	}
 	id := strings.Fields(strings.Split(list, "\n")[1])[0]
+	sh.ok("key", "create", "checkout", "--comment", "of\tours,\nnot theirs")
+	if two := sh.ok("key", "list"); strings.Count(two, "\n") != strings.Count(list, "\n")+1 || !strings.Contains(two, "of ours, not theirs") {
+		t.Errorf("a comment is more than a cell: %s", two)
+	}
+	sh.ok("key", "revoke", strings.Fields(regexp.MustCompile(`(?m)^.*not theirs`).FindString(sh.ok("key", "list")))[0])
 	// Both keys, with what they may; nothing counts here what they do.
 	out := sh.ok("describe", "subscription/checkout")
 	if n := len(regexp.MustCompile(`(?m)^  key \w+( \(ci\))?: 10000 requests a day, until 2\S+T00:00:00Z; 10 requests a second, 20 at once$`).FindAllString(out, -1)); n != 2 {

@@ -81,7 +81,7 @@ func (a *app) columns(head []string, rows [][]string) error {
 		var cells []string
 		for i, cell := range r {
 			if used[i] || i == 0 {
-				cells = append(cells, cell)
+				cells = append(cells, oneLine(cell)) // a comment or a name of a consumer may have several
 			}
 		}
 		fmt.Fprintln(w, strings.Join(cells, "\t"))
