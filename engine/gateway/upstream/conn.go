@@ -193,15 +193,19 @@ func (c *conn) arm(by time.Time, now time.Time) {
 	c.nc.SetDeadline(by)
 }
 
-// write sends all of p.
+// write sends all of p. In a stream each wait for the backend to read is a silence, which what the backend sends ends too:
+// await puts the deadline off.
 func (c *conn) write(p []byte) error {
+	if c.stream && c.silence > 0 {
+		c.nc.SetWriteDeadline(time.Now().Add(c.silence))
+	}
 	for {
 		n, err := c.nc.Write(p)
 		p = p[n:]
 		if err == nil || len(p) == 0 {
 			return err
 		}
-		if c.tls || !errors.Is(err, os.ErrDeadlineExceeded) || !c.by.IsZero() && !time.Now().Before(c.by) {
+		if c.tls || c.stream || !errors.Is(err, os.ErrDeadlineExceeded) || !c.by.IsZero() && !time.Now().Before(c.by) {
 			return err
 		}
 		c.nc.SetWriteDeadline(c.by)
@@ -254,6 +258,9 @@ func (c *conn) Close() error {
 	if c.last || !c.body.Done() || c.src.Buffered() > 0 { // bytes nobody asked for: whose response would they be?
 		c.discard()
 		return nil
+	}
+	if c.stream && c.armed.IsZero() {
+		c.armed = time.Unix(1, 0) // a deadline of writes may be set
 	}
 	c.src.Release()
 	c.p.put(c, ended)

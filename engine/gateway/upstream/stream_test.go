@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -78,6 +79,46 @@ func TestStreamsMayTakeAsLongAsTheyAreNotSilent(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+func TestABackendThatDoesNotReadAStreamIsNotWaitedForWithoutEnd(t *testing.T) {
+	for _, length := range []int64{200 << 10, -1} {
+		for _, taken := range []int64{0, 100 << 10} {
+			synctest.Test(t, func(t *testing.T) {
+				var served sync.WaitGroup
+				defer served.Wait()
+				ended := make(chan struct{})
+				defer close(ended)
+				p := New(Config{Dial: func(context.Context, Target) (net.Conn, error) {
+					a, b := net.Pipe()
+					served.Go(func() {
+						defer b.Close()
+						r, err := http.ReadRequest(bufio.NewReader(b))
+						if err == nil {
+							_, err = io.CopyN(io.Discard, r.Body, taken)
+						}
+						if err != nil {
+							t.Error(err)
+						}
+						<-ended
+					})
+					return a, nil
+				}})
+				defer p.Close()
+				e := post(strings.Repeat("x", 200<<10), length)
+				e.Request.Header.Add("Content-Type", "application/grpc-web")
+				began := time.Now()
+				err := p.Do(t.Context(), &Call{Target: backend}, e)
+				// What could not be sent may have been answered all the same, which is waited for as well.
+				if took := time.Since(began); kind(err) != Timeout || took < 5*time.Minute || took > 10*time.Minute {
+					t.Errorf("of %d bytes, with %d taken: %v after %s", length, taken, err, took)
+				}
+				if err := e.Finish(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
 	}
 }
 
