@@ -178,6 +178,9 @@ func idempotent(method string) bool {
 // answer sets the exchange's response.
 func (k *call) answer() {
 	k.move()
+	if k.body != nil {
+		k.body.answered()
+	}
 	if k.head != nil {
 		k.head.Stop()
 	}

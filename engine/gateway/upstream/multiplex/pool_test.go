@@ -644,6 +644,39 @@ func TestTimeouts(t *testing.T) {
 	}
 }
 
+func TestAHeadThatComesBeforeTheRequestHasEndedIsNotWaitedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			err := http.NewResponseController(w).Flush()
+			if err == nil {
+				_, err = io.Copy(io.Discard, r.Body)
+			}
+			if err != nil {
+				return
+			}
+			select {
+			case <-time.After(time.Minute):
+				fmt.Fprint(w, "event")
+			case <-r.Context().Done():
+			}
+		})
+		p := New(upstream.Config{Dial: s.dial})
+		defer p.Close()
+		in, out := io.Pipe()
+		e := post(in, -1)
+		if err := p.Do(t.Context(), &upstream.Call{Target: backend}, e); err != nil {
+			t.Fatal(err)
+		}
+		if err := out.Close(); err != nil {
+			t.Error(err)
+		}
+		if got := read(t, e); got != "event" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
 func TestIdleConnectionsAreClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, func(http.ResponseWriter, *http.Request) {})

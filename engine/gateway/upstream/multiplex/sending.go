@@ -32,6 +32,7 @@ type sending struct {
 	ended   bool  // the client's body is complete
 	settled bool  // src is read no more
 	closed  bool  // by the transport: the backend wants no more
+	headed  bool  // the response's head is there
 	err     error // src's, other than its end
 
 	// What has been read is kept for another try, as long as it is little.
@@ -135,9 +136,16 @@ func (s *sending) finish() {
 		name := http.CanonicalHeaderKey(strings.Clone(f.Name))
 		s.k.req.Trailer[name] = append(s.k.req.Trailer[name], strings.Clone(f.Value))
 	}
-	if s.k.head != nil {
+	if s.k.head != nil && !s.headed {
 		s.k.head.Reset(s.k.p.cfg.Timeouts.Head)
 	}
+}
+
+// answered notes that the response's head is there: its clock does not start any more.
+func (s *sending) answered() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.headed = true
 }
 
 // Close is the transport's: the backend does not want the rest. A read under way is left to end by itself or with the
