@@ -112,7 +112,11 @@ func (b *build) keys(s *model.Subscription, x *snapshot.Subscription) {
 			continue
 		}
 		if p := x.Product; p.Throttle != nil || p.Quota != nil {
-			y.Meter = b.meter(snapshot.KeyMeter(k.ID))
+			period := ""
+			if p.Quota != nil {
+				period = p.Quota.Period
+			}
+			y.Meter = b.meter(snapshot.KeyMeter(k.ID, period))
 		}
 	}
 	if len(dead) > 0 {

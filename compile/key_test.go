@@ -91,7 +91,7 @@ func TestKeysOfAnotherGatewayOpenNothing(t *testing.T) {
 	r := new(compile.Compiler).Compile(set, options)
 	g := r.Snapshot.Gateways["main"]
 	k := g.Keys.Find(good)
-	if k == nil || k.ID != "good" || r.Snapshot.Meters[k.Meter] != "Key/good" || g.Keys.Find(moved) != nil || g.Keys.Len() != 1 {
+	if k == nil || k.ID != "good" || r.Snapshot.Meters[k.Meter] != "Key/good/day" || g.Keys.Find(moved) != nil || g.Keys.Len() != 1 {
 		t.Errorf("%+v, %d keys", k, g.Keys.Len())
 	}
 	cs := r.Conditions[model.Ref{Kind: model.KindSubscription, Name: "checkout"}]

@@ -150,7 +150,11 @@ func listKeys(c *call) (any, error) {
 		for _, k := range s.Status.Keys {
 			shown := shownKey(s, k)
 			if p != nil {
-				showLimits(&shown, &p.Spec, meters[snapshot.KeyMeter(k.ID)], now)
+				period := ""
+				if p.Spec.Quota != nil {
+					period = p.Spec.Quota.Period
+				}
+				showLimits(&shown, &p.Spec, meters[snapshot.KeyMeter(k.ID, period)], now)
 			}
 			out.Items = append(out.Items, shown)
 		}

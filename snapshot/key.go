@@ -43,8 +43,14 @@ type Quota struct {
 // NoMeter is the Meter of what is not limited.
 const NoMeter = -1
 
-// KeyMeter names what counts the requests of a key.
-func KeyMeter(id string) string { return "Key/" + id }
+// KeyMeter names what counts the requests of a key: the sort of period of its
+// quota, if it has one, is part of that, as counts of two sorts cannot be compared.
+func KeyMeter(id, period string) string {
+	if period == "" {
+		return "Key/" + id
+	}
+	return "Key/" + id + "/" + period
+}
 
 // Key is an API key that was issued.
 type Key struct {

@@ -260,6 +260,36 @@ func TestALimitThatComesAndGoesIsNotChargedTwice(t *testing.T) {
 	charged(16)
 }
 
+// TestAQuotaOfAnotherPeriodIsSharedAnew has a quota changed from one sort of period to
+// another whose numbers are lower, which gives it another name.
+func TestAQuotaOfAnotherPeriodIsSharedAnew(t *testing.T) {
+	g := newGroup(t, 2)
+	day, week := &snapshot.Quota{Limit: 100, Period: model.PeriodDay}, &snapshot.Quota{Limit: 100, Period: model.PeriodWeek}
+	count := func(q *snapshot.Quota, want int64) {
+		t.Helper()
+		name := snapshot.KeyMeter("k", q.Period)
+		for i := range g.meters {
+			if g.meters[i][name] == nil {
+				g.meters[i] = map[string]*limit.Meter{name: {}}
+			}
+		}
+		for range 5 {
+			for i := range g.meters {
+				g.meters[i][name].Use(q, g.now)
+			}
+			g.now = g.now.Add(Interval)
+			g.all()
+		}
+		for i := range g.meters {
+			if _, c := g.meters[i][name].State(); limit.Used(q, c, g.now) != want {
+				t.Errorf("%d has counted %d of a %s, want %d", i, limit.Used(q, c, g.now), q.Period, want)
+			}
+		}
+	}
+	count(day, 10)
+	count(week, 10)
+}
+
 func TestManyLimitsAreToldInParts(t *testing.T) {
 	g := newGroup(t, 2)
 	q := &snapshot.Quota{Limit: 5, Period: model.PeriodDay}
