@@ -86,4 +86,14 @@ func TestARequestIsRememberedWithTheProxysWord(t *testing.T) {
 			t.Errorf("trusting %s: %v, %q", tt.trusted, ok, rec.ForwardedFor)
 		}
 	}
+	l.g.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
+	c := l.connect(t, false, 80)
+	fmt.Fprintf(c, "GET /prod/pets HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-For: 203.0.113.9\r\nX-Forwarded-For:\r\n\r\n", l.pub.Host)
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rec, ok := l.Recent(res.Header.Get("x-postern-request-id")); !ok || rec.ForwardedFor != "192.0.2.1, 203.0.113.9" {
+		t.Errorf("of several fields, one of them empty: %v, %q", ok, rec.ForwardedFor)
+	}
 }

@@ -162,7 +162,9 @@ func forwarded(a *request.Arrival, x *exchange.Exchange) {
 		return
 	}
 	for v := range x.Request.Header.Values(request.FieldForwardedFor) {
-		a.ForwardedFor = append(a.ForwardedFor, v)
+		if v != "" { // says nothing, and is not remembered
+			a.ForwardedFor = append(a.ForwardedFor, v)
+		}
 	}
 }
 
