@@ -259,7 +259,7 @@ func bare(o model.Object) {
 func placeless(o model.Object) {
 	bare(o)
 	g := o.(*model.Gateway)
-	g.Spec = model.GatewaySpec{Region: g.Spec.Region, HTTP: g.Spec.HTTP, NetworkMode: model.ModeNone, AccessLog: g.Spec.AccessLog}
+	g.Spec = model.GatewaySpec{Region: g.Spec.Region, HTTP: g.Spec.HTTP, NetworkMode: model.ModeNone, AccessLog: g.Spec.AccessLog, TrustedProxies: g.Spec.TrustedProxies}
 	model.Default(g)
 }
 

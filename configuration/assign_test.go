@@ -174,3 +174,22 @@ func TestNobodyIsAssignedNothing(t *testing.T) {
 		t.Error("a gateway that does not exist is assigned something")
 	}
 }
+
+// TestTheProxiesInFrontAreTrustedEverywhere: they stand in front of self-hosted
+// gateways too.
+func TestTheProxiesInFrontAreTrustedEverywhere(t *testing.T) {
+	set := world(t)
+	g, ok := model.Get[*model.Gateway](set, "corp")
+	if !ok {
+		t.Fatal("there is no Gateway")
+	}
+	g = model.Clone(g)
+	g.Spec.TrustedProxies = []string{"192.0.2.8/29"}
+	data, err := assign(t, admit(t, set, g), "shop", 7).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(data), `"trustedProxies":["192.0.2.8/29"]`) {
+		t.Errorf("the document does not tell of them: %s", data)
+	}
+}
