@@ -61,6 +61,9 @@ type Request struct {
 	// Body is never nil. Length is its length, or -1 when only its end will tell.
 	Body   io.Reader
 	Length int64
+	// Continue says that the client may wait to be asked for the body, which the first Read does (100 Continue). That
+	// writes to the client: it has to be over before a response is.
+	Continue bool
 	// Trailer is complete once Body has returned io.EOF.
 	Trailer Header
 	// Announces is the client's field Trailer: the names of fields that it means to send there. Nothing holds it to them.

@@ -325,6 +325,7 @@ func (c *conn) begin(cn grammar.Connection) {
 	r := &c.e.Request
 	c.phase = inBody
 	c.req.reset(c, r, cn.Continue)
+	r.Continue = cn.Continue
 	if r.Length == 0 {
 		r.Body = exchange.NoBody
 	} else {

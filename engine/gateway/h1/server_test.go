@@ -332,6 +332,18 @@ func TestBodyIsAskedForOnlyWhenItIsRead(t *testing.T) {
 	})
 }
 
+func TestAHandlerIsToldThatTheClientWaitsToBeAsked(t *testing.T) {
+	said := func(e *exchange.Exchange) { e.Reply(200, nil, fmt.Append(nil, e.Request.Continue)) }
+	for head, want := range map[string]string{
+		"POST / HTTP/1.1\r\n" + hostA + "Expect: 100-continue\r\nContent-Length: 5\r\n\r\nhello": "true",
+		"POST / HTTP/1.1\r\n" + hostA + "Content-Length: 5\r\n\r\nhello":                         "false",
+	} {
+		if _, body := connect(t, &Server{Handler: said}).send(head).answer("POST"); body != want {
+			t.Errorf("%q: got %q", head, body)
+		}
+	}
+}
+
 func TestUnreadBodiesAreDrainedWithinBounds(t *testing.T) {
 	onEachWire(t, func(t *testing.T) {
 		ok := func(e *exchange.Exchange) { e.Reply(200, nil, nil) }

@@ -80,7 +80,7 @@ func (s *sender) step() (done bool, readErr, writeErr error) {
 // waits reports whether the client of a body of unknown length has not sent more of it yet. One that waits to be asked
 // for it is asked first: that writes to its connection, which the answer will do too.
 func (s *sender) waits() bool {
-	if s.left >= 0 || s.sent == 0 && s.c.e.Request.Header.Has("Expect") {
+	if s.left >= 0 || s.sent == 0 && s.c.e.Request.Continue {
 		return false
 	}
 	ahead, ok := s.body.(exchange.Buffered)

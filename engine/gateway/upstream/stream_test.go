@@ -122,6 +122,50 @@ func TestABackendThatDoesNotReadAStreamIsNotWaitedForWithoutEnd(t *testing.T) {
 	}
 }
 
+// late is a body whose begin takes a second.
+type late struct{ read int }
+
+func (l *late) Read(p []byte) (int, error) {
+	if l.read++; l.read > 1 {
+		return 0, io.EOF
+	}
+	time.Sleep(time.Second)
+	return copy(p, "late"), nil
+}
+
+// To ask a client for the body is to write to it, as to answer is.
+func TestAClientIsAskedForTheBodyBeforeItIsAnswered(t *testing.T) {
+	for _, waits := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			var served sync.WaitGroup
+			defer served.Wait()
+			p := New(Config{Dial: func(context.Context, Target) (net.Conn, error) {
+				a, b := net.Pipe()
+				served.Go(func() {
+					defer b.Close()
+					served.Go(func() { io.Copy(io.Discard, b) })
+					io.WriteString(b, "HTTP/1.1 403 Forbidden\r\nContent-Length: 1\r\n\r\n")
+					time.Sleep(time.Minute)
+				})
+				return a, nil
+			}})
+			defer p.Close()
+			e := post("", -1)
+			e.Request.Body, e.Request.Continue = &late{}, waits
+			began := time.Now()
+			if err := p.Do(t.Context(), &Call{Target: backend}, e); err != nil {
+				t.Fatal(err)
+			}
+			if asked := time.Since(began) == time.Second; asked != waits {
+				t.Errorf("waits %v: answered after %s", waits, time.Since(began))
+			}
+			if err := e.Finish(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // TestBothDirectionsAreUnderWayAtOnce: the backend answers before the first byte
 // of the request's body, and each part before the next is sent.
 func TestBothDirectionsAreUnderWayAtOnce(t *testing.T) {

@@ -66,10 +66,6 @@ func (p *Pool) Do(ctx context.Context, in *upstream.Call, e *exchange.Exchange) 
 		k.body = newSending(k)
 		k.halt = context.AfterFunc(k.ctx, k.body.halt)
 		k.req.Body, k.req.Trailer = k.body, announced(e.Request.Announces) // filled when the body has ended
-		if f := k.body.prompt(); f != nil {
-			k.end()
-			return f
-		}
 	}
 	if f := k.try(); f != nil {
 		k.end()
@@ -148,6 +144,12 @@ func (k *call) try() *upstream.Failure {
 		var f *upstream.Failure
 		if k.c, k.reused, f = k.p.take(k.ctx, k.target); f != nil {
 			return f
+		}
+		if k.body != nil && !again { // not before there is a connection: another may have to make the call
+			if f = k.body.prompt(); f != nil {
+				k.c.cc.Release()
+				return f
+			}
 		}
 		k.move()
 		res, err := k.c.cc.RoundTrip(k.req)

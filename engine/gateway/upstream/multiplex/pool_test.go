@@ -677,6 +677,48 @@ func TestAHeadThatComesBeforeTheRequestHasEndedIsNotWaitedForAgain(t *testing.T)
 	})
 }
 
+// late is a body whose begin takes a second.
+type late struct{ read int }
+
+func (l *late) Read(p []byte) (int, error) {
+	if l.read++; l.read > 1 {
+		return 0, io.EOF
+	}
+	time.Sleep(time.Second)
+	return copy(p, "late"), nil
+}
+
+// To ask a client for the body is to write to it, as to answer is.
+func TestAClientIsAskedForTheBodyBeforeItIsAnswered(t *testing.T) {
+	for _, waits := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := open(t, func(w http.ResponseWriter, r *http.Request) {
+				err := http.NewResponseController(w).Flush()
+				if err == nil {
+					_, err = io.Copy(w, r.Body)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			})
+			p := New(upstream.Config{Dial: s.dial})
+			defer p.Close()
+			e := post(&late{}, -1)
+			e.Request.Continue = waits
+			began := time.Now()
+			if err := p.Do(t.Context(), &upstream.Call{Target: backend}, e); err != nil {
+				t.Fatal(err)
+			}
+			if asked := time.Since(began) == time.Second; asked != waits {
+				t.Errorf("waits %v: answered after %s", waits, time.Since(began))
+			}
+			if got := read(t, e); got != "late" {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
+}
+
 func TestIdleConnectionsAreClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, func(http.ResponseWriter, *http.Request) {})

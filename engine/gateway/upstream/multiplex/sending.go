@@ -46,7 +46,7 @@ func newSending(k *call) *sending { return &sending{k: k, src: k.e.Request.Body}
 // prompt reads a first part where the client waits to be asked for it: the asking writes to the client's connection,
 // which the response will do too.
 func (s *sending) prompt() *upstream.Failure {
-	if !s.k.e.Request.Header.Has("Expect") {
+	if !s.k.e.Request.Continue {
 		return nil
 	}
 	p := make([]byte, 4<<10)
