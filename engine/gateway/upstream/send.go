@@ -179,15 +179,22 @@ func (p *pump) run() {
 	}
 }
 
+// ended reports whether the pump has ended, or is about to.
+func (p *pump) ended() bool {
+	t := time.NewTimer(grace)
+	defer t.Stop()
+	select {
+	case <-p.done:
+		return true
+	case <-t.C:
+		return false
+	}
+}
+
 // settle waits for the pump's end, and brings it about where it does not come by itself.
 func (p *pump) settle(complete bool) {
 	if complete {
-		t := time.NewTimer(grace)
-		defer t.Stop()
-		select {
-		case <-p.done:
-		case <-t.C:
-		}
+		p.ended()
 	}
 	select {
 	case <-p.done:

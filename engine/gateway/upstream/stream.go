@@ -31,7 +31,7 @@ type pace struct {
 // flow makes the call under way a stream, whose response has begun. What is still being sent of its request keeps its
 // bounds.
 func (c *conn) flow() {
-	if c.stream || c.pump != nil {
+	if c.stream || c.pump != nil && !c.pump.ended() {
 		return
 	}
 	c.stream = true

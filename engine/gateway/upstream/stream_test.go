@@ -122,6 +122,45 @@ func TestABackendThatDoesNotReadAStreamIsNotWaitedForWithoutEnd(t *testing.T) {
 	}
 }
 
+// However the request was sent, once it is sent events have no end of their own.
+func TestEventsThatAnswerALargeRequestAreAStream(t *testing.T) {
+	for _, length := range []int64{200 << 10, -1} {
+		synctest.Test(t, func(t *testing.T) {
+			var served sync.WaitGroup
+			defer served.Wait()
+			p := New(Config{Dial: func(context.Context, Target) (net.Conn, error) {
+				a, b := net.Pipe()
+				served.Go(func() {
+					defer b.Close()
+					r, err := http.ReadRequest(bufio.NewReader(b))
+					if err == nil {
+						_, err = io.Copy(io.Discard, r.Body)
+					}
+					if err == nil {
+						_, err = io.WriteString(b, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 5\r\n\r\n")
+					}
+					time.Sleep(time.Minute)
+					if err == nil {
+						_, err = io.WriteString(b, "event")
+					}
+					if err != nil {
+						t.Error(err)
+					}
+				})
+				return a, nil
+			}})
+			defer p.Close()
+			e := post(strings.Repeat("x", 200<<10), length)
+			if err := p.Do(t.Context(), &Call{Target: backend}, e); err != nil {
+				t.Fatal(err)
+			}
+			if got := read(t, e); got != "event" {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
+}
+
 // late is a body whose begin takes a second.
 type late struct{ read int }
 
