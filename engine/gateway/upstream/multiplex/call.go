@@ -294,7 +294,11 @@ func (k *call) failed(phase upstream.Phase, err error) *upstream.Failure {
 			return f
 		}
 	}
-	if cause := context.Cause(k.ctx); cause != nil && !errors.Is(cause, errAborted) {
+	cause := context.Cause(k.ctx)
+	if cause == nil {
+		cause = context.Cause(k.p.ctx) // Close ends connections before every call has been told
+	}
+	if cause != nil && !errors.Is(cause, errAborted) {
 		f.Err = cause
 	}
 	f.Kind = classify(f.Err, phase)
