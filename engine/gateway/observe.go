@@ -82,7 +82,6 @@ func (e *Engine) over(x *exchange.Exchange, st *state) {
 	if w.judged {
 		stage, op = st.verdict.Stage, st.verdict.Operation()
 	}
-	e.meter.Route(w.gateway, stage, op).Add(x.Response.Status, took)
 	if w.refused {
 		e.meter.Gateway(w.gateway).Refuse(w.code)
 	}
@@ -96,6 +95,8 @@ func (e *Engine) over(x *exchange.Exchange, st *state) {
 	if w.place.recorded {
 		e.record(x, st, took)
 	}
+	// Last: who sees the request counted finds the rest of it too.
+	e.meter.Route(w.gateway, stage, op).Add(x.Response.Status, took)
 	w.snapshot, w.gateway, w.entry = nil, nil, access.Entry{} // the connection may be idle for long
 	works.Put(st.work)
 	st.work = nil
