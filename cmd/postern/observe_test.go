@@ -279,9 +279,6 @@ func content(path string) func() string {
 }
 
 func TestAServerTellsOfItsRequests(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts a process")
-	}
 	file := filepath.Join(t.TempDir(), "access.log")
 	p := startServer(t, "--access-log", file)
 	secret := http.Header{"Authorization": {"Bearer hush"}, "X-Api-Key": {"hush"}, "User-Agent": {"curl/8"}}
@@ -340,9 +337,6 @@ spec: {autoDeploy: true, accessLog: {format: '$context.httpMethod "$context.path
 }
 
 func TestAServerTracesItsRequests(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts a process")
-	}
 	for _, n := range []string{"OTEL_SDK_DISABLED", "OTEL_TRACES_SAMPLER", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_EXPORTER_OTLP_HEADERS"} {
 		t.Setenv(n, "")
 	}
