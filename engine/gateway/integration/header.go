@@ -152,7 +152,7 @@ func (j *Job) interim(status int, h *exchange.Header) {
 			j.early.Add(f.Name, f.Value)
 		}
 	}
-	_ = j.Exchange.Interim(status, &j.early)
+	_ = j.Exchange.Interim(status, &j.early) // a caller that has gone is met with the final answer
 	j.early.Reset()
 }
 
